@@ -1,0 +1,44 @@
+"""A mechanistic interpretability workbench: trace, edit and explain any Hugging Face decoder.
+
+The public words are loaded on first use, so that `import workbench` needs no torch.
+
+Example:
+    >>> from workbench import Site
+    >>> Site("resid_post", 9).axes
+    ('batch', 'pos', 'd_model')
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "load": "model",
+    "Model": "model",
+    "trace": "tracer",
+    "Trace": "tracer",
+    "edited": "edit",
+    "sweep_rows": "sweep",
+    "run": "catalog",
+    "analysis": "catalog",
+    "CATALOG": "catalog",
+    "Result": "result",
+    "Named": "result",
+    "Check": "result",
+    "Site": "words",
+    "Prompt": "prompts",
+    "Prompts": "prompts",
+    "Needles": "prompts",
+    "Store": "store",
+    "report": "reports",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"workbench has no {name!r}: the public names are {', '.join(__all__)}")
+    return getattr(import_module(f"workbench.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

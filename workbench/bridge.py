@@ -1,0 +1,75 @@
+"""Booting TransformerLens' bridge around a Hugging Face model, at the speed of the plain model.
+
+The bridge computes each norm a second time in Python so that its scale hooks can fire. `QuietNorm`
+leaves that work out while nobody listens there: the numbers are then exactly Hugging Face's own.
+"""
+
+import copy
+import logging
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
+from transformer_lens.model_bridge.generalized_components.rms_normalization import RMSNormalizationBridge
+
+
+class QuietNorm(NormalizationBridge):
+    """A norm that runs Hugging Face's module alone while no scale hook listens."""
+
+    def forward(self, hidden_states: Float[Tensor, "*axes"], **kwargs: Any) -> Float[Tensor, "*axes"]:
+        """The wrapped norm, with its input and output hooks."""
+        listened = self.hook_scale._forward_hooks or self.hook_normalized._forward_hooks
+        folded = getattr(self.config, "layer_norm_folding", False)
+        if listened or folded or self.hook_scale._backward_hooks or self.hook_normalized._backward_hooks:
+            return super().forward(hidden_states, **kwargs)
+        return self.hook_out(self.original_component(self.hook_in(hidden_states)))
+
+
+class QuietRMSNorm(QuietNorm, RMSNormalizationBridge):
+    """`QuietNorm` for root-mean-square norms."""
+
+
+_QUIET = {NormalizationBridge: QuietNorm, RMSNormalizationBridge: QuietRMSNorm}
+
+
+def boot(name: str, hf_model: Any, tokenizer: Any) -> TransformerBridge:
+    """Wrap a loaded Hugging Face model in place.
+
+    Raises:
+        ValueError: TransformerLens has no adapter for this architecture.
+    """
+    architecture = type(hf_model).__name__
+    try:
+        bridge = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=_for_the_bridge(tokenizer))
+    except (ValueError, NotImplementedError, KeyError, AttributeError, RuntimeError) as error:
+        logging.getLogger(__name__).debug("TransformerLens refused %s", architecture, exc_info=error)
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ValueError(f"architecture {architecture} is not supported by TransformerLens 3.9: {reason}") from error
+    if not hasattr(bridge, "blocks"):
+        raise ValueError(f"architecture {architecture} is no decoder with one list of blocks: it cannot be traced")
+    for module in bridge.modules():
+        if type(module) in _QUIET:
+            module.__class__ = _QUIET[type(module)]
+    return bridge
+
+
+def _for_the_bridge(tokenizer: Any) -> Any:
+    """A copy that the bridge may adjust: it wants special tokens set, and would reload the files otherwise."""
+    own = copy.deepcopy(tokenizer)
+    own.init_kwargs = {"name_or_path": "", **own.init_kwargs, "add_bos_token": True}
+    return own
+
+
+def share_weights(model: Any) -> Any:
+    """A second module tree over the same weights: its hooks and its attention kernel are its own."""
+    memo = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    return copy.deepcopy(model, memo)
+
+
+def plain_logits(model: Any, ids: torch.Tensor) -> Float[Tensor, "batch pos vocab"]:
+    """The logits of a Hugging Face model that nothing is hooked into."""
+    with torch.no_grad():
+        return model(ids, use_cache=False).logits

@@ -1,0 +1,374 @@
+"""The one intervention engine: change activations while the model runs, and always put it back.
+
+An edit is a pair (site, plain function): the function gets the activation at the site (the head,
+neuron and position that the site names are selected, their axes gone) and returns what stands there
+instead. The makers below return such functions; `cut`, `skip` and `repeat` return whole edits.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from workbench.model import Model, Pass
+from workbench.replay import BlockCall, replay_block
+from workbench.sites import finite, read_site
+from workbench.tracer import Trace, resolve_position
+from workbench.words import Site
+
+Function = Callable[[Tensor], Tensor]
+_MASKED = -1e30
+"""Scores below this are masked: the bridge writes the smallest number of the dtype there."""
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """Something that can be put into a model, and says whether it took effect."""
+
+    def attach(self, model: Model) -> list[RemovableHandle]:
+        """Hook the edit in."""
+        ...
+
+    @property
+    def fired(self) -> bool:
+        """Whether it has changed a pass since it was attached."""
+        ...
+
+
+@dataclass
+class SiteEdit:
+    """A plain function at a site."""
+
+    site: Site
+    function: Function
+    count: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.site} {getattr(self.function, '__name__', 'function')}"
+
+    @property
+    def fired(self) -> bool:
+        """Whether the function was called."""
+        return self.count > 0
+
+    def attach(self, model: Model) -> list[RemovableHandle]:
+        """Hook the function in at its site."""
+        refuse_read_only(model, self.site)
+        return model.places.attach(self.site, lambda value: self.changed(model.current_pass, value))
+
+    def changed(self, current: Pass | None, value: Tensor) -> Tensor | None:
+        """The whole activation after the edit; None when this pass does not compute the position."""
+        if self.site.pos is None:
+            self.count += 1
+            return self._written(value, ())
+        length_here = value.shape[self._pos_axis()]
+        lengths = current.lengths if current else (length_here,) * value.shape[0]
+        offset = current.offset if current else 0
+        if offset == 0:
+            wanted = [resolve_position(self.site, length) for length in lengths]
+        else:
+            wanted = [self.site.pos if self.site.pos >= 0 else length + self.site.pos for length in lengths]
+        places = torch.tensor(wanted, device=value.device) - offset
+        here = (places >= 0) & (places < length_here)
+        if not bool(here.any()):
+            return None
+        self.count += 1
+        return self._written(value, (torch.arange(len(wanted), device=value.device)[here], places[here]))
+
+    def _pos_axis(self) -> int:
+        axes = self.site.axes
+        return axes.index("query") if "query" in axes else axes.index("pos")
+
+    def _written(self, value: Tensor, index: tuple[Any, ...]) -> Tensor:
+        """The whole activation with the chosen part replaced by what the function gives.
+
+        Args:
+            value: the whole activation.
+            index: rows and their positions, or nothing for all of them.
+        """
+        axis, unit = self._pos_axis(), self._unit()
+        moved = value.movedim(axis, 1) if index else value
+        if unit is not None:
+            place, number = unit
+            place += 1 if index and place < axis else 0  # the position axis moved in front of it
+            index = (*index, *[slice(None)] * (place - len(index)), number)
+        part = moved[index]
+        new = self.function(part)
+        self._check(part, new)
+        new = _keep_masked(part, new) if self.site.kind == "scores" else new
+        if new is part or (not new.requires_grad and torch.equal(new, part)):
+            return value
+        changed = moved.clone()
+        changed[index] = new.to(changed.dtype)
+        return changed if moved is value else changed.movedim(1, axis)
+
+    def _unit(self) -> tuple[int, int] | None:
+        for number, words in ((self.site.head, ("head", "kv_head")), (self.site.neuron, ("d_mlp",))):
+            if number is not None:
+                return next(self.site.axes.index(word) for word in words if word in self.site.axes), number
+        return None
+
+    def _check(self, part: Tensor, new: object) -> None:
+        if not isinstance(new, Tensor):
+            raise TypeError(f"the edit at {self.site} must return a tensor, it returned {type(new).__name__}")
+        if new.shape != part.shape:
+            raise ValueError(
+                f"the edit at {self.site} must keep the shape {tuple(part.shape)}, it returned {tuple(new.shape)}"
+            )
+        if self.site.kind != "scores" and not finite(new.float()):
+            raise ValueError(f"the edit at {self.site} returned numbers that are not finite")
+
+
+def refuse_read_only(model: Model, site: Site) -> None:
+    """Raise ValueError when the model has no such site, or a change there would have no effect."""
+    model.check_site(site)
+    if site.kind == "logits":
+        raise ValueError("site logits can be read only: edit the last resid_post instead")
+    layers = model.capabilities.writable.get(site.kind)
+    if layers is not None and site.layer not in layers:
+        raise ValueError(f"site {site} is read-only in {model.name}: a change there has no effect on its output")
+
+
+def _keep_masked(before: Float[Tensor, "*axes"], after: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+    """Put the causal mask back: an edit of scores must not let a query see the future."""
+    return torch.where(before < _MASKED, before, after)
+
+
+@dataclass
+class Cut:
+    """Attention edges set to minus infinity before the softmax."""
+
+    site: Site
+    query: int | None
+    key: int | None
+    count: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.site} cut query {self.query} key {self.key}"
+
+    @property
+    def fired(self) -> bool:
+        """Whether an edge was cut."""
+        return self.count > 0
+
+    def attach(self, model: Model) -> list[RemovableHandle]:
+        """Hook the cut in at the attention scores of its layer."""
+        refuse_read_only(model, self.site)
+        return model.places.attach(self.site.whole, lambda scores: self.changed(model.current_pass, scores))
+
+    def changed(self, current: Pass | None, scores: Float[Tensor, "batch head query key"]) -> Tensor | None:
+        """The scores with the edges cut; None when this pass does not compute the query."""
+        offset = current.offset if current else 0
+        queries = slice(None) if self.query is None else self._local(self.query, offset, scores.shape[2])
+        if queries is None:
+            return None
+        if self.key is not None and not 0 <= self.key < scores.shape[3]:
+            raise ValueError(f"{self}: the prompt has {scores.shape[3]} tokens (0-{scores.shape[3] - 1})")
+        self.count += 1
+        heads = slice(None) if self.site.head is None else slice(self.site.head, self.site.head + 1)
+        keys = slice(None) if self.key is None else slice(self.key, self.key + 1)
+        changed = scores.clone()
+        changed[:, heads, queries, keys] = torch.finfo(scores.dtype).min
+        blind = (changed < _MASKED).all(-1) & ~(scores < _MASKED).all(-1)
+        if bool(blind.any()):
+            query = int(blind.nonzero()[0][2]) + offset
+            raise ValueError(f"{self}: query {query} would have no key left to attend to")
+        return changed
+
+    @staticmethod
+    def _local(query: int, offset: int, length: int) -> slice | None:
+        place = query - offset
+        return slice(place, place + 1) if 0 <= place < length else None
+
+
+@dataclass
+class Skip:
+    """A block, or one of its branches, left out of the residual stream."""
+
+    part: str
+    layer: int
+    count: int = 0
+    entering: list[Tensor] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"skip {self.part} {self.layer}"
+
+    @property
+    def fired(self) -> bool:
+        """Whether a pass ran without the part."""
+        return self.count > 0
+
+    def attach(self, model: Model) -> list[RemovableHandle]:
+        """Hook in: a block gives back what it got, a branch adds nothing."""
+        if self.part != "block":
+            return SiteEdit(Site(f"{self.part}_out", self.layer), self._nothing).attach(model)
+        before, after = Site("resid_pre", self.layer), Site("resid_post", self.layer)
+        model.check_site(before)
+        return model.places.attach(before, self._enter) + model.places.attach(after, self._leave)
+
+    def _nothing(self, branch: Tensor) -> Tensor:
+        self.count += 1
+        return torch.zeros_like(branch)
+
+    def _enter(self, resid: Tensor) -> None:
+        self.entering.append(resid)
+
+    def _leave(self, _resid: Tensor) -> Tensor:
+        self.count += 1
+        return self.entering.pop()
+
+
+@dataclass
+class Repeat:
+    """A block run several times in a row (without a key-value cache)."""
+
+    layer: int
+    times: int
+    count: int = 0
+
+    def __str__(self) -> str:
+        return f"repeat block {self.layer} x{self.times}"
+
+    @property
+    def fired(self) -> bool:
+        """Whether the block was repeated."""
+        return self.count > 0
+
+    def attach(self, model: Model) -> list[RemovableHandle]:
+        """Hook in behind the block."""
+        model.check_site(Site("resid_post", self.layer))
+        block = model.bridge.blocks[self.layer]
+        running = False
+
+        def again(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            nonlocal running
+            if running:
+                return None
+            rest = {word: value for word, value in kwargs.items() if word != "hidden_states"}
+            call = BlockCall(args[0] if args else kwargs["hidden_states"], tuple(args[1:]), rest)
+            if model.current_pass is not None and model.current_pass.cached:
+                raise ValueError(f"{self} cannot run with a key-value cache, which would hold the block's keys twice")
+            running = True
+            try:
+                resid = output[0] if isinstance(output, tuple) else output
+                for _ in range(self.times - 1):
+                    resid = replay_block(block, call, resid)
+            finally:
+                running = False
+            self.count += 1
+            return (resid, *output[1:]) if isinstance(output, tuple) else resid
+
+        return [block.register_forward_hook(again, with_kwargs=True)]
+
+
+Given = Edit | tuple[Site | str, Function]
+
+
+@contextmanager
+def edited(model: Model, edits: Iterable[Given]) -> Iterator[Model]:
+    """Run the model with edits inside the block; outside it is exactly the model it was.
+
+    Edits act in the given order; blocks nest. The model's lock is held for the whole block.
+
+    Args:
+        model: a loaded model.
+        edits: pairs of a site (or its text) and a function, or whole edits from `cut`, `skip`, `repeat`.
+
+    Raises:
+        ValueError: a site that the model has not or that is read-only; an edit that changes the shape;
+            an edit that never took effect although the model ran.
+    """
+    made = [_as_edit(given) for given in edits]
+    with ExitStack() as stack:
+        stack.enter_context(model.lock)
+        for edit in made:
+            for handle in edit.attach(model):
+                stack.callback(handle.remove)
+        passes = model.passes
+        yield model
+        silent = [str(edit) for edit in made if not edit.fired]
+        if silent and model.passes > passes:
+            raise ValueError(f"edits that never took effect in any pass: {', '.join(silent)}")
+
+
+def _as_edit(given: Given) -> Edit:
+    if isinstance(given, Edit):
+        return given
+    site, function = given
+    return SiteEdit(read_site(site) if isinstance(site, str) else site, function)
+
+
+def zero() -> Function:
+    """Nothing stands there: every number becomes 0."""
+    return torch.zeros_like
+
+
+def patch(value: Tensor) -> Function:
+    """What another run had there (a tensor of the selected shape, or one that broadcasts to it)."""
+    return lambda activation: value.to(activation).expand_as(activation)
+
+
+def mean(traced: Trace, site: Site | str) -> Function:
+    """The mean of a traced activation over all its real tokens and prompts."""
+    values = traced[site]
+    named = read_site(site) if isinstance(site, str) else site
+    if "query" in named.axes:
+        raise ValueError(f"site {named}: a mean over prompts is not defined for attention maps")
+    rows = values[traced.mask] if named.pos is None else values
+    return patch(rows.mean(0))
+
+
+def resample(traced: Trace, site: Site | str, seed: int) -> Function:
+    """For every prompt, the activation of a randomly drawn prompt of a traced batch."""
+    values = traced[site]
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(activation: Tensor) -> Tensor:
+        rows = torch.randint(values.shape[0], (activation.shape[0],), generator=generator)
+        return values[rows.to(values.device)].to(activation).expand_as(activation)
+
+    return draw
+
+
+def add(vector: Float[Tensor, "*axes"], scale: float = 1.0) -> Function:
+    """A vector added, times a factor."""
+    return lambda activation: activation + scale * vector.to(activation)
+
+
+def scale(factor: float) -> Function:
+    """Everything times a factor; 1 changes nothing, bit for bit."""
+    return lambda activation: activation if factor == 1 else activation * factor
+
+
+def clamp(value: float) -> Function:
+    """Every number set to one value (for neurons: hold it there)."""
+    return lambda activation: torch.full_like(activation, value)
+
+
+def cut(layer: int, *, key: int | None = None, query: int | None = None, head: int | None = None) -> Edit:
+    """Cut attention edges before the softmax: from `query` to `key`, or all of one of them.
+
+    A cut of all keys of a query is refused, since nothing would be left to attend to.
+    """
+    if key is None and query is None:
+        raise ValueError("cut needs a key or a query: which edge of attention shall go?")
+    return Cut(Site("scores", layer, head=head), query, key)
+
+
+def skip(part: str, layer: int) -> Edit:
+    """Leave out a whole "block", or its "attn" or "mlp" branch: the residual stream passes by."""
+    if part not in ("block", "attn", "mlp"):
+        raise ValueError(f"skip {part!r} is unknown: allowed are block, attn, mlp")
+    return Skip(part, layer)
+
+
+def repeat(layer: int, times: int = 2) -> Edit:
+    """Run a block `times` times in a row, each time on its own output."""
+    if times < 1:
+        raise ValueError(f"a block runs at least once, {times} times were asked for")
+    return Repeat(layer, times)

@@ -1,0 +1,36 @@
+"""Reading the residual stream through the model's own final norm and unembedding (the logit lens)."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def read_out(bridge: Any, resid: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes vocab"]:
+    """The logits that the model would give if the stream ended here.
+
+    The final norm uses the statistic of this very stream; a final logit scale (Granite) and a soft
+    cap (Gemma 2) are applied where the model applies them. At load it is checked that the last
+    residual gives the model's own logits.
+    """
+    return cap(bridge, unembed(bridge, resid))
+
+
+def unembed(bridge: Any, resid: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes vocab"]:
+    """Final norm and unembedding, before any scale or soft cap of the logits."""
+    return bridge.unembed(bridge.ln_final(resid))
+
+
+def cap(bridge: Any, logits: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes vocab"]:
+    """The final scale and soft cap of the logits, in models that have them."""
+    config = bridge.original_model.config.get_text_config()
+    if scaling := getattr(config, "logits_scaling", None):
+        logits = logits / scaling
+    if bound := getattr(config, "final_logit_softcapping", None):
+        logits = (logits / bound).tanh() * bound
+    return logits
+
+
+def caps_logits(bridge: Any) -> bool:
+    """Whether the model bends its logits (soft cap), so that they are no linear map of the stream."""
+    return bool(getattr(bridge.original_model.config.get_text_config(), "final_logit_softcapping", None))

@@ -1,0 +1,268 @@
+"""The one tracer: run a model over prompts and keep exactly the activations that were asked for."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.model import Model
+from workbench.prompts import Prompt, Prompts
+from workbench.sites import expand, finite, whole_shape
+from workbench.tokens import Tokens
+from workbench.words import KINDS, Site
+
+Wanted = Iterable[Site | str] | Site | str
+Asked = Prompts | Prompt | str | Sequence[str] | Tokens
+Metric = Callable[[Float[Tensor, "batch pos vocab"]], Float[Tensor, ""]]
+
+_ORDER = {kind: place for place, kind in enumerate(KINDS)}
+
+
+class _Enough(Exception):
+    """Everything that was asked for has been seen; the rest of the pass is not needed."""
+
+
+@dataclass(frozen=True)
+class Trace(Mapping[Site, Tensor]):
+    """Activations by site, and the tokens that gave them.
+
+    `trace["L3.resid_post"]` is [batch, pos, d_model]; a head, neuron or position that was named in
+    the site is selected and its axis gone. A part of a captured whole can be read as well
+    (`trace["L3.H2.z"]` from `L3.z`). At padding every number is NaN, so that no mean can take it in
+    unnoticed; `mask` tells where the real tokens are.
+    """
+
+    activations: Mapping[Site, Tensor]
+    tokens: Tokens
+    grads: Mapping[Site, Tensor] = field(default_factory=dict)
+    metric: float | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """[batch, pos], True at real tokens."""
+        return self.tokens.mask
+
+    @property
+    def logits(self) -> Float[Tensor, "batch pos vocab"]:
+        """The model's logits, when the site `logits` was asked for."""
+        return self["logits"]
+
+    def __getitem__(self, site: Site | str) -> Tensor:
+        return self._find(self.activations, site)
+
+    def grad(self, site: Site | str) -> Tensor:
+        """The gradient of the metric at a site, in the layout of the activation."""
+        return self._find(self.grads, site)
+
+    def _find(self, table: Mapping[Site, Tensor], site: Site | str) -> Tensor:
+        named = expand(site, {})[0] if isinstance(site, str) else site
+        if named in table:
+            return table[named]
+        if named.whole in table:
+            return _select(table[named.whole], named, self.tokens.lengths)
+        held = ", ".join(map(str, list(table)[:6]))
+        raise KeyError(f"site {named} was not asked for in this trace; it holds {held}")
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self.activations)
+
+    def __len__(self) -> int:
+        return len(self.activations)
+
+
+def trace(
+    model: Model,
+    prompts: Asked,
+    sites: Wanted,
+    *,
+    grads_of: Metric | None = None,
+    stop_after: Site | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Trace:
+    """Run the model once and keep the activations at the given sites, and nothing else.
+
+    The pass ends at the last site that is needed. Hooks are always removed, also after an error.
+
+    Args:
+        model: a loaded model.
+        prompts: texts, `Prompts` or `Tokens`; unequal lengths are padded on the right.
+        sites: sites or their texts ("L9.resid_post", "L3.H2.z@-1"); a bare kind ("resid_post", "L*.z")
+            means every layer.
+        grads_of: a scalar function of the logits, whose gradient at every site is kept too.
+        stop_after: end the pass after this site, even if later ones were asked for (which then raises).
+        dtype: store activations in this dtype instead of the model's.
+
+    Returns:
+        A Trace.
+
+    Raises:
+        ValueError: a site that the model has not, that did not fire, or whose numbers are not finite.
+    """
+    tokens = prompts if isinstance(prompts, Tokens) else model.tokens(prompts)
+    wanted = expand(sites, model.capabilities.served)
+    if not wanted:
+        raise ValueError("no site was asked for: name at least one, for example 'resid_post'")
+    for site in wanted:
+        model.check_site(site)
+    capture = _Capture(model, tokens, wanted, dtype, keep_graph=grads_of is not None)
+    end = expand(stop_after, {})[0] if stop_after is not None else _last(wanted, grads_of)
+    metric = capture.run(end, grads_of)
+    for site, value in capture.values.items():
+        if site.kind != "scores" and not finite(value if value.is_floating_point() else value.float()):
+            raise ValueError(f"site {site}: the activations are not finite; load the model in bfloat16 or float32")
+    return _finished(capture, tokens, metric)
+
+
+@dataclass
+class _Capture:
+    """The hooks of one traced pass, and what they have seen."""
+
+    model: Model
+    tokens: Tokens
+    wanted: tuple[Site, ...]
+    dtype: torch.dtype | None
+    keep_graph: bool
+    values: dict[Site, Tensor] = field(default_factory=dict)
+    roots: dict[Site, Tensor] = field(default_factory=dict)
+
+    def run(self, end: Site | None, grads_of: Metric | None) -> float | None:
+        """One forward pass (and a backward one for gradients)."""
+        model, tokens = self.model, self.tokens
+        wholes: dict[Site, list[Site]] = {}
+        for site in self.wanted:
+            wholes.setdefault(site.whole, []).append(site)
+        grad_mode = nullcontext() if grads_of is not None else torch.no_grad()
+        with ExitStack() as stack, model.lock, grad_mode, torch.set_grad_enabled(grads_of is not None):
+            for whole, parts in wholes.items():
+                if whole.kind != "logits":
+                    for handle in model.places.attach(whole, self._keeper(whole, parts, end)):
+                        stack.callback(handle.remove)
+            try:
+                logits = model.forward(tokens.ids, lengths=tokens.lengths)
+            except _Enough:
+                logits = None
+            if logits is not None and Site("logits") in wholes:
+                for part in wholes[Site("logits")]:
+                    self.values[part] = self._stored(logits, part)
+            missing = [str(site) for site in self.wanted if site not in self.values]
+            if missing:
+                raise ValueError(f"sites that never fired in this pass: {', '.join(missing[:5])}")
+            return None if grads_of is None else self._backward(grads_of, logits)
+
+    def _keeper(self, whole: Site, parts: list[Site], end: Site | None) -> Callable[[Tensor], Tensor | None]:
+        def keep(value: Tensor) -> Tensor | None:
+            if self.keep_graph and not value.requires_grad:
+                value = value.detach().requires_grad_()
+            if self.keep_graph:
+                value = value.view_as(value)  # a node of its own, that the rest of the pass hangs on
+                self.roots[whole] = value
+            for part in parts:
+                self.values[part] = self._stored(value, part)
+            if end is not None and whole == end.whole:
+                raise _Enough
+            return value if self.keep_graph else None
+
+        return keep
+
+    def _stored(self, value: Tensor, part: Site) -> Tensor:
+        kept = _select(value.detach(), part, self.tokens.lengths)
+        if part != part.whole:
+            kept = kept.clone()  # a view would keep the whole activation alive
+        return kept if self.dtype is None else kept.to(self.dtype)
+
+    def _backward(self, grads_of: Metric, logits: Float[Tensor, "batch pos vocab"]) -> float:
+        metric = grads_of(logits)
+        if metric.numel() != 1:
+            raise ValueError(f"grads_of must give one number, it gave the shape {tuple(metric.shape)}")
+        sites = list(self.roots)
+        grads = torch.autograd.grad(metric, [self.roots[site] for site in sites], allow_unused=True)
+        for site, grad in zip(sites, grads, strict=True):
+            self.roots[site] = torch.zeros_like(self.roots[site]) if grad is None else grad
+        return float(metric.detach())
+
+
+def _last(wanted: tuple[Site, ...], grads_of: Metric | None) -> Site | None:
+    """The site after which nothing more is needed, or None for the whole pass."""
+    if grads_of is not None or any(site.kind == "logits" for site in wanted):
+        return None
+    return max(wanted, key=lambda site: (-1 if site.layer is None else site.layer, _ORDER[site.kind]))
+
+
+def _select(value: Tensor, site: Site, lengths: tuple[int, ...]) -> Tensor:
+    """The head, neuron and position that a site names, out of a whole activation."""
+    axes = list(site.axes)
+    for unit, words in (("head", ("head", "kv_head")), ("neuron", ("d_mlp",))):
+        index = getattr(site, unit)
+        if index is not None:
+            axis = next(axes.index(word) for word in words if word in axes)
+            value = value.select(axis, index)
+            axes.pop(axis)
+    if site.pos is None:
+        return value
+    axis = axes.index("query") if "query" in axes else axes.index("pos")
+    places = torch.tensor([resolve_position(site, length) for length in lengths], device=value.device)
+    moved = value.movedim(axis, 1)
+    return moved[torch.arange(len(lengths), device=value.device), places]
+
+
+def resolve_position(site: Site, length: int) -> int:
+    """A site's position in a prompt of this length, counted from the front.
+
+    Raises:
+        ValueError: the prompt is too short.
+    """
+    place = site.pos if site.pos >= 0 else length + site.pos
+    if not 0 <= place < length:
+        raise ValueError(f"site {site}: the prompt has {length} tokens (positions 0-{length - 1})")
+    return place
+
+
+def _finished(capture: _Capture, tokens: Tokens, metric: float | None) -> Trace:
+    values = {site: _blank_padding(capture.values[site], site, tokens) for site in capture.wanted}
+    grads = {}
+    if metric is not None:
+        for site in capture.wanted:
+            if site.kind != "logits":
+                part = _select(capture.roots[site.whole], site, tokens.lengths)
+                grads[site] = _blank_padding(part, site, tokens)
+    return Trace(values, tokens, grads, metric)
+
+
+def _blank_padding(value: Tensor, site: Site, tokens: Tokens) -> Tensor:
+    """NaN wherever a padding token stands, so that no statistic can take it in unnoticed."""
+    if site.pos is not None or len(set(tokens.lengths)) == 1:
+        return value
+    axes = [axis for axis in site.axes if not (axis in ("head", "kv_head") and site.head is not None)]
+    axes = [axis for axis in axes if not (axis == "d_mlp" and site.neuron is not None)]
+    axis = axes.index("query") if "query" in axes else axes.index("pos")
+    mask = tokens.mask.view(len(tokens.lengths), *[-1 if place == axis else 1 for place in range(1, value.ndim)])
+    return value.masked_fill(~mask, float("nan"))
+
+
+def estimate(model: Model, prompts: Asked, sites: Wanted, *, dtype: torch.dtype | None = None) -> int:
+    """How many bytes a trace would hold, before running it."""
+    tokens = prompts if isinstance(prompts, Tokens) else model.tokens(prompts)
+    shape = model.shape
+    sizes = {
+        "d_model": shape.d_model,
+        "head": shape.n_heads,
+        "kv_head": shape.n_kv_heads,
+        "d_head": shape.d_head,
+        "d_mlp": shape.d_mlp,
+        "vocab": shape.d_vocab,
+    }
+    total = 0
+    for site in expand(sites, model.capabilities.served):
+        model.check_site(site)
+        numbers = torch.Size(whole_shape(site.kind, sizes, *tokens.ids.shape)).numel()
+        for unit, count in (("head", model.heads_at(site.kind)), ("neuron", shape.d_mlp), ("pos", tokens.ids.shape[1])):
+            if getattr(site, unit) is not None:
+                numbers //= count
+        total += numbers * (dtype or model.dtype).itemsize
+    return total
+
+
+trace.estimate = estimate  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from transformer_lens.model_bridge.generalized_components.rms_normalization impo
 class QuietNorm(NormalizationBridge):
     """A norm that runs Hugging Face's module alone while no scale hook listens."""
 
-    def forward(self, hidden_states: Float[Tensor, "*axes"], **kwargs: Any) -> Float[Tensor, "*axes"]:
+    def forward(self, hidden_states: Float[Tensor, "..."], **kwargs: Any) -> Float[Tensor, "..."]:
         """The wrapped norm, with its input and output hooks."""
         listened = self.hook_scale._forward_hooks or self.hook_normalized._forward_hooks
         folded = getattr(self.config, "layer_norm_folding", False)

@@ -1,13 +1,13 @@
 """What a loaded model can serve, and the proof at load that its numbers are right.
 
-A handful of forward passes over a few tokens answer: does the hooked model give the plain model's
-logits; is it causal; which kinds of site exist on which layers, with which shapes; which of them can
-be written; do the parts of each layer add up to the residual stream; does the unembedding of the last
-residual give the logits. What fails is either refused (wrong numbers) or recorded with its reason.
+A handful of forward passes over a few tokens answer: does the hooked model give the plain model's logits;
+is it causal; which kinds of site exist on which layers, with the documented shapes and meanings; which of
+them can be written; does the unembedding of the last residual give the logits. Wrong numbers are refused;
+a kind of site that cannot be proven is not served, and the reason is kept.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.bridge import plain_logits
+from workbench.claims import CLAIMS, Look, relative_gap, writable_kinds
 from workbench.lens import read_out
-from workbench.replay import BlockCall, recorded_calls, replay_block
+from workbench.replay import recorded_calls, replay_block
 from workbench.result import Check
-from workbench.sites import Places
+from workbench.sites import Places, whole_shape
 from workbench.words import KINDS, Site
 
 _LAYER_KINDS = tuple(kind for kind in KINDS if kind not in ("embed", "logits"))
 _RELATIVE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 3e-2, torch.float16: 5e-3}
+_NEVER_FIRES = "this architecture has no hook point for it that fires"
+
+Layers = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Capabilities:
 
     def reason(self, kind: str) -> str | None:
         """Why a kind of site cannot be served on any layer; None when it can."""
-        return None if self.served.get(kind) or kind in ("embed", "logits") else self.reasons.get(kind, "absent")
+        return None if self.served.get(kind) else self.reasons.get(kind)
 
     def passed(self, name: str) -> bool:
         """Whether a self-check was made and passed."""
@@ -82,61 +86,53 @@ def prove(bridge: Any, plain: Any, places: Places, ids: Int[Tensor, " pos"]) -> 
     other[-1] = ids[0]
     batch = torch.stack([ids, other])
     expected = plain_logits(plain, batch)
-    values, calls, logits, seconds = _look(bridge, places, batch)
-    relative = _RELATIVE.get(expected.dtype, 1e-2)
+    look = _look(bridge, places, batch)
+    tolerance = _RELATIVE.get(expected.dtype, 1e-2)
     checks = [
-        Check("hooked logits equal plain logits", _gap(logits, expected), relative),
-        Check("earlier logits ignore later tokens", _gap(logits[0, :-1], logits[1, :-1]), relative),
+        Check("hooked logits equal plain logits", relative_gap(look.logits, expected), tolerance),
+        Check("earlier logits ignore later tokens", relative_gap(look.logits[0, :-1], look.logits[1, :-1]), tolerance),
     ]
-    _refuse(logits, checks)
+    _refuse(look.logits, checks)
     checks += [
-        Check("parts of each layer add up to the residual stream", _identity_gap(values, places.n_layers), relative),
-        Check("unembedding the last residual gives the logits", _read_out_gap(bridge, values, logits), relative),
-        Check("blocks replayed by themselves give the same stream", _replay_gap(bridge, calls, values), relative),
+        Check("unembedding the last residual gives the logits", _read_out_gap(look), tolerance),
+        Check("blocks replayed by themselves give the same stream", _replay_gap(look), tolerance),
     ]
-    served, reasons, sizes = _served(values, places, bridge)
-    with torch.no_grad():
-        writable = {
-            kind: tuple(layer for layer in layers if _write_reaches(bridge, places, calls, kind, layer))
-            for kind, layers in served.items()
-        }
-    if not _sequential(bridge, places, calls):
-        for table in (served, writable):
-            table.pop("resid_mid", None)
-        reasons["resid_mid"] = "attention and MLP read the same stream in parallel, so there is none between them"
-    return Capabilities(served, writable, sizes, tuple(checks), reasons, seconds / batch.numel())
+    sizes = _sizes(look.values, int(bridge.cfg.d_model))
+    served, reasons = _fired(look, sizes)
+    checks += _test_claims(look, served, reasons, tolerance)
+    served = {kind: layers for kind, layers in served.items() if layers}
+    writable = _writable(look, served)
+    if not served.get("mlp_post"):
+        sizes["d_mlp"] = 0
+    if not _embedding_reaches(look, batch):
+        reasons["embed"] = _NEVER_FIRES
+    return Capabilities(served, writable, sizes, tuple(checks), reasons, _seconds(bridge, batch) / batch.numel())
 
 
-def _gap(found: Float[Tensor, "*axes"], expected: Float[Tensor, "*axes"]) -> float:
-    """Largest absolute difference over the largest absolute value."""
-    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-
-
-def _look(
-    bridge: Any, places: Places, batch: Int[Tensor, "batch pos"]
-) -> tuple[dict[Site, Tensor], list[BlockCall], Float[Tensor, "batch pos vocab"], float]:
-    """One pass with every site captured, and one timed without."""
+def _look(bridge: Any, places: Places, batch: Int[Tensor, "batch pos"]) -> Look:
+    """One pass with every site captured and every block's call recorded."""
     values: dict[Site, Tensor] = {}
     handles = []
-    for layer in range(places.n_layers):
-        for kind in _LAYER_KINDS:
-            site = Site(kind, layer)
-            if places.point(site) is not None:
+    for site in places.points:
 
-                def keep(value: Tensor, site: Site = site) -> None:
-                    values[site] = value.detach()
+        def keep(value: Tensor, site: Site = site) -> None:
+            values[site] = value.detach()
 
-                handles += places.attach(site, keep)
+        handles += places.attach(site, keep)
     try:
         with torch.no_grad(), recorded_calls(bridge) as calls:
             logits = bridge(batch, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
+    return Look(bridge, places, values, calls, logits)
+
+
+def _seconds(bridge: Any, batch: Int[Tensor, "batch pos"]) -> float:
     start = time.perf_counter()
     with torch.no_grad():
         bridge(batch, use_cache=False)
-    return values, calls, logits, time.perf_counter() - start
+    return time.perf_counter() - start
 
 
 def _refuse(logits: Float[Tensor, "batch pos vocab"], checks: list[Check]) -> None:
@@ -155,96 +151,88 @@ def _refuse(logits: Float[Tensor, "batch pos vocab"], checks: list[Check]) -> No
         raise ValueError("the model sees later tokens (an encoder?): only causal decoders can be served")
 
 
-def _served(
-    values: Mapping[Site, Tensor], places: Places, bridge: Any
-) -> tuple[dict[str, tuple[int, ...]], dict[str, str], dict[str, int]]:
-    """The layers on which each kind fired with the documented axes, and why the others did not."""
-    config = bridge.original_model.config.get_text_config()
-    sizes = {"d_head": places.d_head, "d_model": int(bridge.cfg.d_model)}
-    for word, kind, axis in (("head", "z", 2), ("kv_head", "k", 2), ("d_mlp", "mlp_post", 2)):
-        fired = [value.shape[axis] for site, value in values.items() if site.kind == kind]
-        sizes[word] = int(fired[0]) if fired else 0
-    experts = any(getattr(config, name, None) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
-    served: dict[str, tuple[int, ...]] = {}
-    reasons: dict[str, str] = {}
-    for kind in _LAYER_KINDS:
-        if experts and kind in ("mlp_pre", "mlp_post"):
-            reasons[kind] = "the MLP is a mixture of experts, whose neurons have no hook point"
-            continue
-        layers = tuple(layer for layer in range(places.n_layers) if Site(kind, layer) in values)
-        if layers:
-            served[kind] = layers
-        else:
-            reasons[kind] = f"this architecture's hook point for {kind} does not exist or never fires"
-    return served, reasons, sizes
-
-
-def _identity_gap(values: Mapping[Site, Tensor], n_layers: int) -> float:
-    """Largest relative error of resid_pre + attn_out + mlp_out = resid_post; NaN when a part is missing."""
-    gaps = []
-    for layer in range(n_layers):
-        parts = [values.get(Site(kind, layer)) for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post")]
-        if any(part is None for part in parts):
-            return float("nan")
-        before, attention, mlp, after = parts
-        gaps.append(_gap(before + attention + mlp, after))
-    return max(gaps)
-
-
-def _read_out_gap(bridge: Any, values: Mapping[Site, Tensor], logits: Float[Tensor, "batch pos vocab"]) -> float:
-    last = max((site.layer for site in values if site.kind == "resid_post"), default=None)
+def _read_out_gap(look: Look) -> float:
+    last = look.values.get(Site("resid_post", look.places.n_layers - 1))
     if last is None:
         return float("nan")
     with torch.no_grad():
-        return _gap(read_out(bridge, values[Site("resid_post", last)]), logits)
+        return relative_gap(read_out(look.bridge, last), look.logits)
 
 
-def _replay_gap(bridge: Any, calls: list[BlockCall], values: Mapping[Site, Tensor]) -> float:
-    if len(calls) != len(bridge.blocks):
+def _replay_gap(look: Look) -> float:
+    """Largest error of a block called again as it was called; NaN when the blocks are not called one by one."""
+    ends = [look.values.get(Site("resid_post", layer)) for layer in range(look.places.n_layers)]
+    if len(look.calls) != len(ends) or any(end is None for end in ends):
         return float("nan")
-    gaps = []
     with torch.no_grad():
-        for layer, (block, call) in enumerate(zip(bridge.blocks, calls, strict=True)):
-            gaps.append(_gap(replay_block(block, call, call.resid), values[Site("resid_post", layer)]))
-    return max(gaps)
+        streams = [
+            replay_block(block, call, call.resid) for block, call in zip(look.places.blocks, look.calls, strict=True)
+        ]
+    return max(relative_gap(stream, end) for stream, end in zip(streams, ends, strict=True))
 
 
-def _write_reaches(bridge: Any, places: Places, calls: list[BlockCall], kind: str, layer: int) -> bool:
-    """Whether a changed value at a site changes what the block gives."""
-    call, block = calls[layer], bridge.blocks[layer]
+def _sizes(values: Mapping[Site, Tensor], d_model: int) -> dict[str, int]:
+    """How long each axis is, from the activations themselves; 0 where nothing has it."""
 
-    def disturb(value: Tensor) -> Tensor:
-        if kind == "pattern":
-            return value.flip(-1)
-        moved = value * -1.5 if kind != "scores" else torch.where(value < -1e30, value, value * -1.5 - 3.0 * value.cumsum(-1).clamp(-9, 9))
-        return moved + 0.37 if kind not in ("scores",) else moved
+    def length(axis: int, *kinds: str) -> int:
+        return next((int(values[site].shape[axis]) for kind in kinds for site in values if site.kind == kind), 0)
 
-    plain = replay_block(block, call, call.resid)
-    handles = places.attach(Site(kind, layer), disturb)
-    try:
-        changed = replay_block(block, call, call.resid)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return not torch.equal(plain, changed)
+    return {
+        "d_model": d_model,
+        "head": length(2, "z", "q") or length(1, "pattern"),
+        "kv_head": length(2, "k", "v"),
+        "d_head": length(3, "z", "q"),
+        "d_mlp": length(2, "mlp_post", "mlp_pre"),
+    }
 
 
-def _sequential(bridge: Any, places: Places, calls: list[BlockCall]) -> bool:
-    """Whether the MLP of the first block reads what its attention wrote."""
-    if places.point(Site("attn_out", 0)) is None or places.point(Site("mlp_in", 0)) is None:
+def _fired(look: Look, sizes: Mapping[str, int]) -> tuple[Layers, dict[str, str]]:
+    """The layers on which each kind fired with the documented shape, and why the others did not."""
+    served: Layers = {}
+    reasons: dict[str, str] = {}
+    for kind in _LAYER_KINDS:
+        expected = whole_shape(kind, sizes, *look.logits.shape[:2])
+        shapes = {site.layer: tuple(look.values[site].shape) for site in look.values if site.kind == kind}
+        served[kind] = tuple(layer for layer, shape in shapes.items() if shape == expected)
+        if not shapes:
+            reasons[kind] = _NEVER_FIRES
+        elif wrong := [shape for shape in shapes.values() if shape != expected]:
+            reasons[kind] = f"its hook point carries the shape {wrong[0]} where {expected} belongs"
+    return served, reasons
+
+
+def _test_claims(look: Look, served: Layers, reasons: dict[str, str], tolerance: float) -> Iterable[Check]:
+    """Test every claim; take the kinds that rest on a failed one out of `served` and say why."""
+    for claim in CLAIMS:
+        asked = sorted({layer for kind in claim.kinds for layer in served[kind]})
+        gaps = {layer: claim.measure(look, layer) for layer in asked}
+        held = {layer: gap for layer, gap in gaps.items() if gap <= tolerance}
+        for kind in claim.kinds:
+            kept = tuple(layer for layer in served[kind] if layer in held)
+            if kept != served[kind]:
+                reasons[kind] = claim.otherwise
+            served[kind] = kept
+        if held:
+            yield Check(claim.name, max(held.values()), tolerance)
+
+
+def _writable(look: Look, served: Layers) -> Layers:
+    """The layers on which a change of each kind has an effect."""
+    found = {
+        layer: writable_kinds(look, layer, [kind for kind, layers in served.items() if layer in layers])
+        for layer in range(look.places.n_layers)
+    }
+    return {kind: tuple(layer for layer in layers if kind in found[layer]) for kind, layers in served.items()}
+
+
+def _embedding_reaches(look: Look, batch: Int[Tensor, "batch pos"]) -> bool:
+    """Whether the embedding fires, and a change there changes the logits."""
+    if Site("embed") not in look.values:
         return False
-    seen: list[Tensor] = []
-
-    def keep(value: Tensor) -> None:
-        seen.append(value.detach())
-
-    handles = places.attach(Site("mlp_in", 0), keep)
+    handles = look.places.attach(Site("embed"), lambda value: 0.4 - 1.5 * value)
     try:
         with torch.no_grad():
-            replay_block(bridge.blocks[0], calls[0], calls[0].resid)
-            handles += places.attach(Site("attn_out", 0), lambda value: value * 2 + 1)
-            replay_block(bridge.blocks[0], calls[0], calls[0].resid)
+            return not torch.equal(look.bridge(batch, use_cache=False), look.logits)
     finally:
         for handle in handles:
             handle.remove()
-    return len(seen) == 2 and not torch.equal(*seen)

@@ -17,13 +17,11 @@ from torch.utils.hooks import RemovableHandle
 
 from workbench.model import Model, Pass
 from workbench.replay import BlockCall, replay_block
-from workbench.sites import finite, read_site
+from workbench.sites import MASKED, finite, read_site
 from workbench.tracer import Trace, resolve_position
 from workbench.words import Site
 
 Function = Callable[[Tensor], Tensor]
-_MASKED = -1e30
-"""Scores below this are masked: the bridge writes the smallest number of the dtype there."""
 
 
 @runtime_checkable
@@ -42,10 +40,11 @@ class Edit(Protocol):
 
 @dataclass
 class SiteEdit:
-    """A plain function at a site."""
+    """A plain function at a site; with `since`, at every position from there on, generated ones too."""
 
     site: Site
     function: Function
+    since: int | None = None
     count: int = 0
 
     def __str__(self) -> str:
@@ -63,22 +62,40 @@ class SiteEdit:
 
     def changed(self, current: Pass | None, value: Tensor) -> Tensor | None:
         """The whole activation after the edit; None when this pass does not compute the position."""
-        if self.site.pos is None:
+        if self.site.pos is None and self.since is None:
             self.count += 1
             return self._written(value, ())
         length_here = value.shape[self._pos_axis()]
         lengths = current.lengths if current else (length_here,) * value.shape[0]
         offset = current.offset if current else 0
-        if offset == 0:
-            wanted = [resolve_position(self.site, length) for length in lengths]
-        else:
-            wanted = [self.site.pos if self.site.pos >= 0 else length + self.site.pos for length in lengths]
-        places = torch.tensor(wanted, device=value.device) - offset
-        here = (places >= 0) & (places < length_here)
-        if not bool(here.any()):
+        rows, places = self._here(lengths, offset, length_here)
+        if not rows:
             return None
         self.count += 1
-        return self._written(value, (torch.arange(len(wanted), device=value.device)[here], places[here]))
+        return self._written(
+            value, (torch.tensor(rows, device=value.device), torch.tensor(places, device=value.device))
+        )
+
+    def _here(self, lengths: tuple[int, ...], offset: int, length_here: int) -> tuple[list[int], list[int]]:
+        """The rows, and the positions in this pass, on which the edit acts."""
+        rows: list[int] = []
+        places: list[int] = []
+        for row, length in enumerate(lengths):
+            if self.since is not None:
+                start = self.since if self.since >= 0 else length + self.since
+                acted = range(max(start - offset, 0), length_here)
+            else:
+                wanted = (
+                    self.site.pos if offset and self.site.pos >= 0 else resolve_position(self.site, length)
+                )
+                acted = (
+                    range(wanted - offset, wanted - offset + 1)
+                    if 0 <= wanted - offset < length_here
+                    else range(0)
+                )
+            rows += [row] * len(acted)
+            places += acted
+        return rows, places
 
     def _pos_axis(self) -> int:
         axes = self.site.axes
@@ -131,12 +148,14 @@ def refuse_read_only(model: Model, site: Site) -> None:
         raise ValueError("site logits can be read only: edit the last resid_post instead")
     layers = model.capabilities.writable.get(site.kind)
     if layers is not None and site.layer not in layers:
-        raise ValueError(f"site {site} is read-only in {model.name}: a change there has no effect on its output")
+        raise ValueError(
+            f"site {site} is read-only in {model.name}: a change there has no effect on its output"
+        )
 
 
-def _keep_masked(before: Float[Tensor, "*axes"], after: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+def _keep_masked(before: Float[Tensor, "..."], after: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Put the causal mask back: an edit of scores must not let a query see the future."""
-    return torch.where(before < _MASKED, before, after)
+    return torch.where(before < MASKED, before, after)
 
 
 @dataclass
@@ -174,7 +193,7 @@ class Cut:
         keys = slice(None) if self.key is None else slice(self.key, self.key + 1)
         changed = scores.clone()
         changed[:, heads, queries, keys] = torch.finfo(scores.dtype).min
-        blind = (changed < _MASKED).all(-1) & ~(scores < _MASKED).all(-1)
+        blind = (changed < MASKED).all(-1) & ~(scores < MASKED).all(-1)
         if bool(blind.any()):
             query = int(blind.nonzero()[0][2]) + offset
             raise ValueError(f"{self}: query {query} would have no key left to attend to")
@@ -252,7 +271,9 @@ class Repeat:
             rest = {word: value for word, value in kwargs.items() if word != "hidden_states"}
             call = BlockCall(args[0] if args else kwargs["hidden_states"], tuple(args[1:]), rest)
             if model.current_pass is not None and model.current_pass.cached:
-                raise ValueError(f"{self} cannot run with a key-value cache, which would hold the block's keys twice")
+                raise ValueError(
+                    f"{self} cannot run with a key-value cache, which would hold the block's keys twice"
+                )
             running = True
             try:
                 resid = output[0] if isinstance(output, tuple) else output
@@ -303,6 +324,14 @@ def _as_edit(given: Given) -> Edit:
     return SiteEdit(read_site(site) if isinstance(site, str) else site, function)
 
 
+def onward(site: Site | str, function: Function, since: int) -> SiteEdit:
+    """An edit at every position from `since` on (negative counts from the prompt's end), and at generated tokens."""
+    named = read_site(site) if isinstance(site, str) else site
+    if named.pos is not None:
+        raise ValueError(f"site {named}: name the position once, as `since`")
+    return SiteEdit(named, function, since)
+
+
 def zero() -> Function:
     """Nothing stands there: every number becomes 0."""
     return torch.zeros_like
@@ -335,7 +364,7 @@ def resample(traced: Trace, site: Site | str, seed: int) -> Function:
     return draw
 
 
-def add(vector: Float[Tensor, "*axes"], scale: float = 1.0) -> Function:
+def add(vector: Float[Tensor, "..."], scale: float = 1.0) -> Function:
     """A vector added, times a factor."""
     return lambda activation: activation + scale * vector.to(activation)
 

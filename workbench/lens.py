@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def read_out(bridge: Any, resid: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes vocab"]:
+def read_out(bridge: Any, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
     """The logits that the model would give if the stream ended here.
 
     The final norm uses the statistic of this very stream; a final logit scale (Granite) and a soft
@@ -16,12 +16,12 @@ def read_out(bridge: Any, resid: Float[Tensor, "*axes d_model"]) -> Float[Tensor
     return cap(bridge, unembed(bridge, resid))
 
 
-def unembed(bridge: Any, resid: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes vocab"]:
+def unembed(bridge: Any, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
     """Final norm and unembedding, before any scale or soft cap of the logits."""
     return bridge.unembed(bridge.ln_final(resid))
 
 
-def cap(bridge: Any, logits: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes vocab"]:
+def cap(bridge: Any, logits: Float[Tensor, "... vocab"]) -> Float[Tensor, "... vocab"]:
     """The final scale and soft cap of the logits, in models that have them."""
     config = bridge.original_model.config.get_text_config()
     if scaling := getattr(config, "logits_scaling", None):

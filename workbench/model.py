@@ -59,7 +59,9 @@ class Model:
         capabilities: what can be served, and the self-checks.
     """
 
-    def __init__(self, name: str, hf_model: Any, tokenizer: Any, revision: str | None, prepend_bos: bool | None):
+    def __init__(
+        self, name: str, hf_model: Any, tokenizer: Any, revision: str | None, prepend_bos: bool | None
+    ):
         self.name = name
         self.revision = revision or getattr(hf_model.config, "_commit_hash", None)
         self.tokenizer = tokenizer
@@ -74,14 +76,16 @@ class Model:
         self.fingerprint = fingerprint(hf_model)
         self.plain = share_weights(hf_model)
         self.bridge = boot(name, hf_model, tokenizer)
-        self.places: Places = places_of(self.bridge)
+        self.places: Places = places_of(self.bridge, self._probe_ids())
         self.capabilities: Capabilities = prove(self.bridge, self.plain, self.places, self._probe_ids())
         with contextlib.suppress(ValueError):  # some architectures have the eager kernel only
             self.plain.set_attn_implementation("sdpa")
         self.shape = self._measure_shape()
 
     def __repr__(self) -> str:
-        return f"Model({self.name!r}, {self.shape.n_layers} layers, {self.parameters / 1e6:.1f}M, {self.dtype})"
+        return (
+            f"Model({self.name!r}, {self.shape.n_layers} layers, {self.parameters / 1e6:.1f}M, {self.dtype})"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -119,9 +123,7 @@ class Model:
         Raises:
             ValueError: an empty prompt, or one longer than the model's context.
         """
-        found = encode(
-            self.tokenizer, prompts, prepend_bos=self.prepend_bos, vocabulary=self.shape.d_vocab
-        )
+        found = encode(self.tokenizer, prompts, prepend_bos=self.prepend_bos, vocabulary=self.shape.d_vocab)
         return self._fitting(found)
 
     def tokens_of(self, rows: Sequence[Sequence[int]]) -> Tokens:
@@ -156,13 +158,21 @@ class Model:
             keep: logits of only the last `keep` positions (0 for all).
         """
         offset = cache.get_seq_length() if cache is not None else 0
-        extra: dict[str, Any] = {"past_key_values": cache, "use_cache": True} if cache is not None else {"use_cache": False}
+        extra: dict[str, Any] = (
+            {"past_key_values": cache, "use_cache": True} if cache is not None else {"use_cache": False}
+        )
         if keep and self._keeps_logits:
             extra["logits_to_keep"] = keep
         current = Pass(lengths or (offset + ids.shape[1],) * ids.shape[0], offset, cached=cache is not None)
         with self.passing(current):
             logits = self.bridge(ids, **extra)
         return logits[:, -keep:] if keep else logits
+
+    def run_plain(self, ids: Int[Tensor, "batch pos"], cache: Any) -> None:
+        """Extend a cache with the unhooked model: no edit acts, and no logits but the last are made."""
+        extra = {"logits_to_keep": 1} if self._keeps_logits else {}
+        with self.lock:
+            self.plain(ids, past_key_values=cache, use_cache=True, **extra)
 
     @contextlib.contextmanager
     def passing(self, current: Pass) -> Iterator[None]:
@@ -181,7 +191,9 @@ class Model:
         if reason is not None:
             raise ValueError(f"site {site}: {self.name} has no {site.kind}: {reason}")
         if site.layer is not None and not 0 <= site.layer < self.shape.n_layers:
-            raise ValueError(f"site {site}: the model has {self.shape.n_layers} layers (0-{self.shape.n_layers - 1})")
+            raise ValueError(
+                f"site {site}: the model has {self.shape.n_layers} layers (0-{self.shape.n_layers - 1})"
+            )
         layers = self.capabilities.served.get(site.kind)
         if layers is not None and site.layer not in layers:
             raise ValueError(f"site {site}: only the layers {list(layers)} have {site.kind}")
@@ -219,7 +231,11 @@ class Model:
         sizes = self.capabilities.sizes
         config = self.bridge.original_model.config.get_text_config()
         context = next(
-            (getattr(config, word) for word in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length") if getattr(config, word, None)),
+            (
+                getattr(config, word)
+                for word in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+                if getattr(config, word, None)
+            ),
             self.bridge.cfg.n_ctx,
         )
         return Shape(
@@ -275,7 +291,9 @@ def load(
     if not isinstance(name, str):
         if tokenizer is None:
             raise TypeError("a model object needs its tokenizer: load(model, tokenizer=...)")
-        return Model(getattr(name, "name_or_path", "") or type(name).__name__, name, tokenizer, revision, prepend_bos)
+        return Model(
+            getattr(name, "name_or_path", "") or type(name).__name__, name, tokenizer, revision, prepend_bos
+        )
     place = choose_device(device)
     if dtype is not None and dtype not in _DTYPES:
         raise ValueError(f"dtype {dtype!r} is unknown: allowed are {', '.join(_DTYPES)}")
@@ -295,7 +313,9 @@ def load(
     words = sources.read_tokenizer(source, trust_remote_code)
     hf_model = sources.read_weights(source, config, number, trust_remote_code, device_map)
     hf_model.requires_grad_(requires_grad=False)
-    return Model(name, hf_model if device_map is not None else hf_model.to(place), words, revision, prepend_bos)
+    return Model(
+        name, hf_model if device_map is not None else hf_model.to(place), words, revision, prepend_bos
+    )
 
 
 def choose_device(device: str) -> torch.device:

@@ -75,7 +75,9 @@ class Prompt:
         try:
             self.text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(f"the prompt holds a broken character at {error.start}: {error.reason}") from error
+            raise ValueError(
+                f"the prompt holds a broken character at {error.start}: {error.reason}"
+            ) from error
 
 
 class Prompts(tuple[Prompt, ...]):
@@ -143,7 +145,9 @@ class Needles(tuple[Needle, ...]):
         made = cls(needles)
         made.haystack = tuple(haystack)
         if not made or not any(document.strip() for document in made.haystack):
-            raise ValueError(f"needles need a haystack: found {len(made)} needles, {len(made.haystack)} documents")
+            raise ValueError(
+                f"needles need a haystack: found {len(made)} needles, {len(made.haystack)} documents"
+            )
         return made
 
     @classmethod

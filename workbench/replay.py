@@ -60,7 +60,7 @@ def replay_block(
             kwargs[word] = cache
     if cache is None and "use_cache" in kwargs:
         kwargs["use_cache"] = False
-    args = tuple(None if _is_cache(value) else value for value in call.args)
+    args = tuple(cache if _is_cache(value) else value for value in call.args)
     output = block(resid, *args, **kwargs)
     return output[0] if isinstance(output, tuple) else output
 

@@ -112,7 +112,9 @@ def trace(
     metric = capture.run(end, grads_of)
     for site, value in capture.values.items():
         if site.kind != "scores" and not finite(value if value.is_floating_point() else value.float()):
-            raise ValueError(f"site {site}: the activations are not finite; load the model in bfloat16 or float32")
+            raise ValueError(
+                f"site {site}: the activations are not finite; load the model in bfloat16 or float32"
+            )
     return _finished(capture, tokens, metric)
 
 
@@ -140,17 +142,22 @@ class _Capture:
                 if whole.kind != "logits":
                     for handle in model.places.attach(whole, self._keeper(whole, parts, end)):
                         stack.callback(handle.remove)
+            only_last = grads_of is None and self._wants_only_last(wholes.get(Site("logits"), []))
             try:
-                logits = model.forward(tokens.ids, lengths=tokens.lengths)
+                logits = model.forward(tokens.ids, lengths=tokens.lengths, keep=int(only_last))
             except _Enough:
                 logits = None
-            if logits is not None and Site("logits") in wholes:
-                for part in wholes[Site("logits")]:
-                    self.values[part] = self._stored(logits, part)
+            for part in wholes.get(Site("logits"), []):
+                if logits is not None:
+                    self.values[part] = logits[:, -1] if only_last else self._stored(logits, part)
             missing = [str(site) for site in self.wanted if site not in self.values]
             if missing:
                 raise ValueError(f"sites that never fired in this pass: {', '.join(missing[:5])}")
             return None if grads_of is None else self._backward(grads_of, logits)
+
+    def _wants_only_last(self, logits: list[Site]) -> bool:
+        """Whether the unembedding is needed at the last position alone."""
+        return bool(logits) and all(site.pos == -1 for site in logits) and len(set(self.tokens.lengths)) == 1
 
     def _keeper(self, whole: Site, parts: list[Site], end: Site | None) -> Callable[[Tensor], Tensor | None]:
         def keep(value: Tensor) -> Tensor | None:
@@ -238,7 +245,9 @@ def _blank_padding(value: Tensor, site: Site, tokens: Tokens) -> Tensor:
     axes = [axis for axis in site.axes if not (axis in ("head", "kv_head") and site.head is not None)]
     axes = [axis for axis in axes if not (axis == "d_mlp" and site.neuron is not None)]
     axis = axes.index("query") if "query" in axes else axes.index("pos")
-    mask = tokens.mask.view(len(tokens.lengths), *[-1 if place == axis else 1 for place in range(1, value.ndim)])
+    mask = tokens.mask.view(
+        len(tokens.lengths), *[-1 if place == axis else 1 for place in range(1, value.ndim)]
+    )
     return value.masked_fill(~mask, float("nan"))
 
 
@@ -258,7 +267,11 @@ def estimate(model: Model, prompts: Asked, sites: Wanted, *, dtype: torch.dtype 
     for site in expand(sites, model.capabilities.served):
         model.check_site(site)
         numbers = torch.Size(whole_shape(site.kind, sizes, *tokens.ids.shape)).numel()
-        for unit, count in (("head", model.heads_at(site.kind)), ("neuron", shape.d_mlp), ("pos", tokens.ids.shape[1])):
+        for unit, count in (
+            ("head", model.heads_at(site.kind)),
+            ("neuron", shape.d_mlp),
+            ("pos", tokens.ids.shape[1]),
+        ):
             if getattr(site, unit) is not None:
                 numbers //= count
         total += numbers * (dtype or model.dtype).itemsize

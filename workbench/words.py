@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 AXES = (
-    "batch pos query key layer head kv_head d_model d_head d_mlp neuron feature vocab component "
-    "step rank example"
-).split()
+    *("batch", "pos", "query", "key", "layer", "head", "kv_head", "d_model", "d_head", "d_mlp"),
+    *("neuron", "feature", "vocab", "component", "step", "rank", "example", "length", "depth"),
+)
 
 KINDS: dict[str, str] = {
     "embed": "batch pos d_model",

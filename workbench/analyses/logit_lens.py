@@ -1,0 +1,245 @@
+"""Logit lens: what the model would say if it stopped after each layer.
+
+Idea. The residual stream is read after every layer through the model's own final norm and unembedding,
+as if the remaining layers did nothing. Where the final answer appears, the layers before it have done
+their work.
+Score. Probability and rank (0 = top) of the target token, entropy of the distribution in nats, and
+KL(final || layer) in nats, 0 at the last layer; all [layer, pos].
+Differs from the paper. The final norm takes the statistic of each layer's own stream; a final logit
+scale (Granite) and soft cap (Gemma 2) are applied as in the model.
+Beware. Early layers need not be written in the language of the unembedding: in some families (Gemma) the
+lens says little before the middle. A low probability early on does not mean that the answer is not known.
+Reference: nostalgebraist 2020, "interpreting GPT: the logit lens"; authors' code: not consulted.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.catalog import Cost, analysis
+from workbench.lens import caps_logits, read_out
+from workbench.metrics import entropy, kl_divergence, rank
+from workbench.model import Model
+from workbench.progress import track
+from workbench.prompts import Prompts
+from workbench.result import Check, Named, Result
+from workbench.tracer import Trace, trace
+from workbench.views import Heatmap, Lines, Table
+from workbench.words import Site
+
+NEEDS = ("resid_post",)
+TOUR = {"top": 5}
+
+_CHUNK_NUMBERS = 32_000_000
+"""Logits held at once: 128 MB as float32."""
+
+
+@analysis(title="Logit lens", family="lens", reference="nostalgebraist 2020, the logit lens")
+def logit_lens(
+    model: Model,
+    prompts: Prompts,
+    *,
+    site: Literal["resid_post", "resid_mid", "resid_pre"] = "resid_post",
+    target: str = "",
+    top: int = 5,
+) -> Result:
+    """Read the residual stream of every layer and position as a prediction of the next token.
+
+    Args:
+        prompts: one prompt for a map with the tokens as labels, or several.
+        site: where in each layer to read: after the block, between attention and MLP, or before it.
+        target: the token to follow, such as " Paris" (exactly one token); empty for each prompt's own
+            target, or else for what the model says in the end at each position.
+        top: how many tokens to list per layer at the last position, 1 or more.
+
+    Returns:
+        Result with `target_probability`, `target_rank`, `entropy` and `kl` ([layer, pos], with an
+        example axis for several prompts) and the table `top_tokens`.
+
+    Example:
+        >>> logit_lens(model, prompts).arrays["kl"].axes
+        ('layer', 'pos')
+    """
+    if top < 1:
+        raise ValueError(f"top must be 1 or more, found {top}")
+    layers = model.capabilities.served[site]
+    traced = trace(model, prompts, [*(Site(site, layer) for layer in layers), Site("logits", pos=-1)])
+    maps = [
+        _read_prompt(model, traced, row, site, layers, _target_id(model, prompts, row, target))
+        for row in range(len(prompts))
+    ]
+    table = [
+        line for row in range(len(prompts)) for line in _top_tokens(model, traced, row, site, layers, top)
+    ]
+    arrays = _arrays(maps, traced, layers)
+    gap = _last_layer_gap(model, traced, layers)
+    return Result(
+        arrays=arrays,
+        tables={"top_tokens": table},
+        scalars=_scalars(table, maps[0], layers),
+        views=_views(len(prompts), top, target),
+        finding=_finding(table, maps[0], layers),
+        notes=_notes(model, traced, site),
+        checks=()
+        if site != "resid_post"
+        else (Check("last layer read out equals the model's logits", gap, 1e-5),),
+    )
+
+
+def cost(model: Model, prompts: Prompts, *, site: str = "resid_post", target: str = "", top: int = 5) -> Cost:
+    """One pass, and the unembedding once more for every layer."""
+    del site, target, top
+    tokens = model.tokens(prompts)
+    layers = model.shape.n_layers
+    count = sum(tokens.lengths)
+    head = model.shape.d_model * model.shape.d_vocab
+    body = max(model.parameters - head, 1)
+    stream = 4 * layers * count * model.shape.d_model
+    return Cost(
+        passes=1,
+        tokens=round(count * (1 + layers * head / (body + head))),
+        bytes=stream + 16 * _CHUNK_NUMBERS,
+    )
+
+
+def _target_id(model: Model, prompts: Prompts, row: int, target: str) -> int | None:
+    wanted = target or prompts[row].target
+    return None if not wanted else model.token(wanted)
+
+
+@torch.no_grad()
+def _read_prompt(
+    model: Model, traced: Trace, row: int, site: str, layers: tuple[int, ...], target: int | None
+) -> dict[str, Float[Tensor, "layer pos"]]:
+    """The four maps of one prompt, a few positions at a time."""
+    length = traced.tokens.lengths[row]
+    maps = {
+        name: torch.full((len(layers), length), float("nan"))
+        for name in ("target_probability", "target_rank", "entropy", "kl")
+    }
+    for places in track(list(_pieces(length, model.shape.d_vocab)), "positions"):
+        final = read_out(model.bridge, traced[Site(site, layers[-1])][row, places]).float()
+        ids = (
+            final.argmax(-1) if target is None else torch.full((final.shape[0],), target, device=final.device)
+        )
+        final_log = final.log_softmax(-1)
+        for index, layer in enumerate(layers):
+            logits = read_out(model.bridge, traced[Site(site, layer)][row, places]).float()
+            read = logits.log_softmax(-1)
+            maps["target_probability"][index, places] = read.gather(-1, ids[:, None])[:, 0].exp().cpu()
+            maps["target_rank"][index, places] = rank(logits, ids).float().cpu()
+            maps["entropy"][index, places] = entropy(read).cpu()
+            maps["kl"][index, places] = kl_divergence(final_log, read).clamp_min(0).cpu()
+    return maps
+
+
+def _pieces(length: int, vocabulary: int) -> Iterator[slice]:
+    step = max(1, _CHUNK_NUMBERS // vocabulary)
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+
+
+@torch.no_grad()
+def _top_tokens(
+    model: Model, traced: Trace, row: int, site: str, layers: tuple[int, ...], top: int
+) -> list[dict[str, object]]:
+    """The most likely tokens at the last position, layer by layer."""
+    last = traced.tokens.lengths[row] - 1
+    lines: list[dict[str, object]] = []
+    for layer in layers:
+        probabilities = read_out(model.bridge, traced[Site(site, layer)][row, last]).float().softmax(-1)
+        best = probabilities.topk(min(top, probabilities.shape[-1]))
+        for place, (value, index) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
+            token = model.tokenizer.decode([index])
+            lines.append(
+                {"example": row, "layer": layer, "rank": place, "token": token, "probability": value}
+            )
+    return lines
+
+
+def _arrays(maps: list[dict[str, Tensor]], traced: Trace, layers: tuple[int, ...]) -> dict[str, Named]:
+    units = {"target_probability": "probability", "target_rank": "rank", "entropy": "nats", "kl": "nats"}
+    labels = {"layer": tuple(map(str, layers))}
+    if len(maps) == 1:
+        shown = {**labels, "pos": traced.tokens.text[0]}
+        return {
+            name: Named(maps[0][name].numpy(), ("layer", "pos"), unit, shown) for name, unit in units.items()
+        }
+    width = max(traced.tokens.lengths)
+    found = {}
+    for name, unit in units.items():
+        stacked = np.full((len(maps), len(layers), width), np.nan, dtype=np.float32)
+        for row, one in enumerate(maps):
+            stacked[row, :, : one[name].shape[1]] = one[name].numpy()
+        found[name] = Named(stacked, ("example", "layer", "pos"), unit, labels)
+    return found
+
+
+@torch.no_grad()
+def _last_layer_gap(model: Model, traced: Trace, layers: tuple[int, ...]) -> float:
+    """Largest difference between the last layer's reading and the model's logits, over their range."""
+    last = traced[Site("resid_post", layers[-1])] if Site("resid_post", layers[-1]) in traced else None
+    if last is None:
+        return float("nan")
+    rows = torch.arange(last.shape[0], device=last.device)
+    read = read_out(model.bridge, last[rows, traced.tokens.last])
+    logits = traced[Site("logits", pos=-1)]
+    return float((read - logits).abs().max() / logits.abs().max())
+
+
+def _settled(maps: dict[str, Tensor], layers: tuple[int, ...]) -> int | None:
+    """The first layer from which on the target stays on top at the last position."""
+    ranks = maps["target_rank"][:, -1]
+    if ranks[-1] != 0:
+        return None
+    misses = (ranks != 0).nonzero()
+    return layers[0] if len(misses) == 0 else layers[int(misses[-1]) + 1]
+
+
+def _scalars(table: list[dict], maps: dict[str, Tensor], layers: tuple[int, ...]) -> dict[str, object]:
+    final = [line for line in table if line["layer"] == layers[-1] and line["rank"] == 0]
+    return {
+        "prediction": final[0]["token"],
+        "probability": final[0]["probability"],
+        "settled_layer": _settled(maps, layers),
+        "final_target_rank": int(maps["target_rank"][-1, -1]),
+    }
+
+
+def _finding(table: list[dict], maps: dict[str, Tensor], layers: tuple[int, ...]) -> str:
+    scalars = _scalars(table, maps, layers)
+    said = f"The model ends with {scalars['prediction']!r} (probability {scalars['probability']:.3f})"
+    if scalars["settled_layer"] is None:
+        return f"{said}; the target ends at rank {scalars['final_target_rank']}."
+    return f"{said}; the target is on top from layer {scalars['settled_layer']} of {layers[-1]} on."
+
+
+def _views(prompts: int, top: int, target: str) -> tuple[Heatmap | Lines | Table, ...]:
+    of = repr(target) if target else "the final prediction (or each prompt's target)"
+    return (
+        Heatmap("target_probability", x="pos", y="layer", title=f"Probability of {of} at each layer"),
+        Heatmap("kl", x="pos", y="layer", title="KL(final || layer)"),
+        Heatmap("entropy", x="pos", y="layer", title="Entropy of the reading"),
+        Lines("target_rank", x="layer", select={"pos": -1}, title="Rank of the target at the last position"),
+        Table(
+            "top_tokens",
+            rows=top * (4 if prompts == 1 else 2),
+            title="Most likely tokens at the last position",
+        ),
+    )
+
+
+def _notes(model: Model, traced: Trace, site: str) -> tuple[str, ...]:
+    notes = ["The final norm uses the statistic of each layer's own stream."]
+    if caps_logits(model.bridge):
+        notes.append("The model's soft cap on the logits is applied at every layer.")
+    if site != "resid_post":
+        notes.append(
+            f"Read at {site}: the last reading is not yet the model's output, so KL is taken to the last reading."
+        )
+    if len(set(traced.tokens.lengths)) > 1:
+        notes.append("NaN marks positions beyond the end of a shorter prompt.")
+    return tuple(notes)

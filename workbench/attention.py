@@ -1,0 +1,102 @@
+"""Rows of attention, taken where they are needed: no map of a long context is ever held.
+
+`RowReader` continues a prompt whose keys and values are cached, and reduces the score rows of the new
+queries to their largest key inside the hook, layer by layer.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.cache import empty_cache, filled_cache, layer_of
+from workbench.metrics import top_two_margin
+from workbench.model import Model
+from workbench.words import Site
+
+
+@dataclass(frozen=True)
+class TopKeys:
+    """For each head and query the key with the largest score, and its lead over the second."""
+
+    keys: Int[Tensor, "layer head query"]
+    margins: Float[Tensor, "layer head query"]
+
+    def first(self, count: int) -> "TopKeys":
+        """The first queries only."""
+        return TopKeys(self.keys[..., :count], self.margins[..., :count])
+
+    @staticmethod
+    def joined(parts: "list[TopKeys]") -> "TopKeys":
+        """Queries of several passes in a row."""
+        return TopKeys(
+            torch.cat([one.keys for one in parts], -1), torch.cat([one.margins for one in parts], -1)
+        )
+
+
+@dataclass
+class Trunk:
+    """A long text whose keys and values are computed once and shared by all prompts that begin with it."""
+
+    model: Model
+    ids: list[int]
+    pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    computed: int = 0
+
+    def cache_for(self, ids: list[int]) -> tuple[Any, int]:
+        """A cache holding the longest beginning that the prompt shares with the trunk, and its length."""
+        shared = 0
+        for own, other in zip(self.ids, ids, strict=False):
+            if own != other:
+                break
+            shared += 1
+        shared = min(shared, len(ids) - 1)
+        if shared > self.computed:
+            cache = filled_cache(self.pairs) if self.pairs else empty_cache()
+            prefill(self.model, self.ids[self.computed : shared], cache)
+            self.pairs = [layer_of(cache, layer) for layer in range(self.model.shape.n_layers)]
+            self.computed = shared
+        if shared == 0:
+            return empty_cache(), 0
+        return filled_cache(
+            [(keys[:, :, :shared], values[:, :, :shared]) for keys, values in self.pairs]
+        ), shared
+
+
+def prefill(model: Model, ids: list[int], cache: Any, chunk: int = 2048) -> None:
+    """Extend a cache by tokens, with the fast attention kernel and no logits.
+
+    The unhooked model computes the same keys and values up to the rounding of another kernel.
+    """
+    with torch.no_grad(), model.lock:
+        for start in range(0, len(ids), chunk):
+            batch = torch.tensor([ids[start : start + chunk]], device=model.device)
+            model.run_plain(batch, cache)
+
+
+def read_rows(model: Model, ids: list[int], cache: Any) -> tuple[Float[Tensor, "query vocab"], TopKeys]:
+    """Continue a cached prompt by some tokens: their logits, and the top key of each of their queries.
+
+    Raises:
+        ValueError: the model has no attention scores.
+    """
+    layers = model.capabilities.served.get("scores", ())
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def reduce(layer: int, scores: Float[Tensor, "batch head query key"]) -> None:
+        rows = scores[0].float()
+        found[layer] = (rows.argmax(-1), top_two_margin(rows))
+
+    with ExitStack() as stack, torch.no_grad(), model.lock:
+        for layer in layers:
+            site = Site("scores", layer)
+            for handle in model.places.attach(site, lambda scores, layer=layer: reduce(layer, scores)):
+                stack.callback(handle.remove)
+        logits = model.forward(torch.tensor([ids], device=model.device), cache=cache)
+    if not found:
+        raise ValueError(f"{model.name} has no attention scores: no row of attention can be read")
+    keys = torch.stack([found[layer][0] for layer in layers])
+    return logits[0].float(), TopKeys(keys, torch.stack([found[layer][1] for layer in layers]))

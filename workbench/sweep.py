@@ -1,0 +1,257 @@
+"""The one engine for many variants of one prompt: every row is the prompt with its own edits.
+
+What rows share is computed once. Tokens before the first changed position keep their keys and values;
+layers below the first changed layer keep their residual stream, so a row joins the batch at the layer
+where it first differs. The numbers are those of running each row by itself under `edited`.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.cache import Keys, empty_cache, filled_cache, layer_of, rows_of
+from workbench.edit import Cut, Function, SiteEdit, refuse_read_only
+from workbench.lens import read_out
+from workbench.model import Model, Pass
+from workbench.progress import track
+from workbench.prompts import Prompt
+from workbench.replay import BlockCall, recorded_calls, replay_block
+from workbench.sites import read_site
+from workbench.tokens import Tokens
+from workbench.tracer import resolve_position
+from workbench.words import Site
+
+Row = Sequence[tuple[Site | str, Function] | SiteEdit | Cut]
+_BUDGET = 1_000_000_000
+"""Bytes of keys, values and logits that one batch of rows may take."""
+
+
+_PREFIX_STEP = 512
+"""Tokens of the shared prefix at once, so that no attention map of a long prompt is made."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one row gave: the logits after the prompt, and the greedy continuation."""
+
+    row: int
+    logits: Float[Tensor, " vocab"]
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One row, read: its edits, and where it first differs from the plain prompt."""
+
+    row: int
+    edits: tuple[SiteEdit | Cut, ...]
+    position: int
+    layer: int
+
+
+def sweep(
+    model: Model,
+    prompt: Tokens | Prompt | str,
+    rows: Sequence[Row],
+    *,
+    new_tokens: int = 0,
+    stop: Collection[int] = (),
+    batch: int | None = None,
+    done: Collection[int] = (),
+) -> Iterator[Outcome]:
+    """Run one prompt under many sets of edits.
+
+    Args:
+        model: a loaded model.
+        prompt: one prompt.
+        rows: for each row its edits: (site, function) pairs, or cuts.
+        new_tokens: length of the greedy continuation of each row.
+        stop: token ids that end a continuation (they are kept).
+        batch: rows at once; by default as many as fit into 1 GB.
+        done: row numbers to leave out, to resume a sweep that was stopped.
+
+    Yields:
+        An Outcome for each row, as its batch is finished (not in row order).
+
+    Raises:
+        ValueError: more than one prompt, a row without edits, a site that cannot be written.
+        Cancelled: the listener stopped the sweep between two batches.
+    """
+    tokens = prompt if isinstance(prompt, Tokens) else model.tokens(prompt)
+    if len(tokens.lengths) != 1:
+        raise ValueError(f"a sweep varies one prompt, {len(tokens.lengths)} were given")
+    length = tokens.lengths[0]
+    variants = [
+        _read_row(model, number, row, length) for number, row in enumerate(rows) if number not in done
+    ]
+    size = batch or _rows_at_once(model, length + new_tokens)
+    ordered = sorted(variants, key=lambda variant: (variant.position, variant.layer))
+    chunks = [
+        same[start : start + size]
+        for _, group in groupby(ordered, key=lambda variant: variant.position)
+        for same in [list(group)]
+        for start in range(0, len(same), size)
+    ]
+    base: _Base | None = None
+    for chunk in track(chunks, f"batches of rows ({len(variants)} rows)"):
+        with torch.no_grad(), model.lock:
+            if base is None or base.position != chunk[0].position:
+                base = _Base.of(model, tokens, chunk[0].position)
+            outcomes = _Chunk(model, base, chunk).run(new_tokens, frozenset(stop))
+        yield from outcomes
+
+
+def _read_row(model: Model, number: int, row: Row, length: int) -> _Variant:
+    if not row:
+        raise ValueError(f"row {number} of the sweep has no edits")
+    edits: list[SiteEdit | Cut] = []
+    for given in row:
+        if isinstance(given, Cut | SiteEdit):
+            edits.append(given)
+            continue
+        if not isinstance(given, tuple):
+            raise TypeError(
+                f"row {number}: a sweep takes (site, function) pairs and cuts, found {type(given).__name__}"
+            )
+        site, function = given
+        edits.append(SiteEdit(read_site(site) if isinstance(site, str) else site, function))
+    places = []
+    for edit in edits:
+        refuse_read_only(model, edit.site)
+        if edit.site.layer is None:
+            raise ValueError(f"row {number}: a sweep edits inside layers, not at {edit.site}")
+        fixed = edit.query if isinstance(edit, Cut) else edit.site.pos if edit.since is None else edit.since
+        site = Site(edit.site.kind, edit.site.layer, pos=fixed)
+        places.append(0 if fixed is None else resolve_position(site, length))
+    return _Variant(number, tuple(edits), min(places), min(edit.site.layer for edit in edits))
+
+
+def _rows_at_once(model: Model, length: int) -> int:
+    shape = model.shape
+    keys = 2 * shape.n_layers * shape.n_kv_heads * shape.d_head * length
+    each = (keys + 2 * shape.d_vocab) * model.dtype.itemsize
+    return max(1, min(512, _BUDGET // each))
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The plain prompt: the shared keys and values, and how each block was called on the rest."""
+
+    ids: Int[Tensor, "batch pos"]
+    position: int
+    prefix: list[tuple[Keys, Keys]]
+    whole: list[tuple[Keys, Keys]]
+    calls: list[BlockCall]
+
+    @classmethod
+    def of(cls, model: Model, tokens: Tokens, position: int) -> "_Base":
+        """Run the prompt once: up to the first changed position, then from there on."""
+        cache = empty_cache()
+        layers = range(model.shape.n_layers)
+        for start in range(0, position, _PREFIX_STEP):
+            end = min(start + _PREFIX_STEP, position)
+            model.forward(tokens.ids[:, start:end], cache=cache, keep=1)
+        if position > 0:
+            prefix = [layer_of(cache, layer) for layer in layers]
+        with recorded_calls(model.bridge) as calls:
+            model.forward(tokens.ids[:, position:], cache=cache, keep=1)
+        whole = [layer_of(cache, layer) for layer in layers]
+        if position == 0:
+            prefix = [(keys[:, :, :0], values[:, :, :0]) for keys, values in whole]
+        return cls(tokens.ids, position, prefix, whole, calls)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some rows that first differ at the same position, in the order in which they join."""
+
+    model: Model
+    base: _Base
+    variants: list[_Variant]
+
+    def run(self, new_tokens: int, stop: frozenset[int]) -> list[Outcome]:
+        """Prefill all rows, then continue each greedily."""
+        with ExitStack() as stack:
+            self._hook(stack)
+            resid, layers = self._prefill()
+            logits = read_out(self.model.bridge, resid[:, -1]).float()
+            ids = self._continue(logits, layers, new_tokens, stop)
+        return [
+            Outcome(variant.row, logits[place], tuple(ids[place]))
+            for place, variant in enumerate(self.variants)
+        ]
+
+    def _hook(self, stack: ExitStack) -> None:
+        """One hook per site, which hands every row its own slice of the batch."""
+        sites: dict[Site, list[tuple[int, SiteEdit | Cut]]] = {}
+        for place, variant in enumerate(self.variants):
+            for edit in variant.edits:
+                sites.setdefault(edit.site.whole, []).append((place, edit))
+        for site, edits in sites.items():
+            for handle in self.model.places.attach(
+                site, lambda value, edits=edits: self._changed(value, edits)
+            ):
+                stack.callback(handle.remove)
+
+    def _changed(self, value: Tensor, edits: list[tuple[int, SiteEdit | Cut]]) -> Tensor | None:
+        current = self.model.current_pass
+        one = Pass(current.lengths[:1], current.offset, cached=True)
+        changed = None
+        for place, edit in edits:
+            source = value if changed is None else changed
+            new = edit.changed(one, source[place : place + 1])
+            if new is not None:
+                changed = value.clone() if changed is None else changed
+                changed[place] = new[0]
+        return changed
+
+    def _prefill(self) -> tuple[Float[Tensor, "row pos d_model"], list[tuple[Keys, Keys]]]:
+        """Carry the rows through the layers; a row joins where it first differs."""
+        base, bridge = self.base, self.model.bridge
+        resid = base.calls[0].resid[:0]
+        layers: list[tuple[Keys, Keys]] = []
+        length = base.ids.shape[1]
+        with self.model.passing(Pass((length,) * len(self.variants), base.position, cached=True)):
+            for layer, call in enumerate(base.calls):
+                joining = sum(variant.layer == layer for variant in self.variants)
+                resid = torch.cat([resid, call.resid.expand(joining, -1, -1)])
+                if resid.shape[0] == 0:
+                    layers.append(rows_of(base.whole[layer], len(self.variants)))
+                    continue
+                prefix = rows_of(base.prefix[layer], resid.shape[0])
+                cache = filled_cache([None] * layer + [prefix])
+                resid = replay_block(bridge.blocks[layer], call, resid, cache)
+                layers.append(self._completed(layer_of(cache, layer), base.whole[layer]))
+        return resid, layers
+
+    def _completed(self, live: tuple[Keys, Keys], plain: tuple[Keys, Keys]) -> tuple[Keys, Keys]:
+        """Keys and values of all rows: those that have not joined yet hold the plain prompt's."""
+        waiting = len(self.variants) - live[0].shape[0]
+        if waiting == 0:
+            return live
+        rest = rows_of(plain, waiting)
+        return torch.cat([live[0], rest[0]]), torch.cat([live[1], rest[1]])
+
+    def _continue(
+        self,
+        logits: Float[Tensor, "row vocab"],
+        layers: list[tuple[Keys, Keys]],
+        new_tokens: int,
+        stop: frozenset[int],
+    ) -> list[list[int]]:
+        made: list[list[int]] = [[] for _ in self.variants]
+        cache = filled_cache(layers) if new_tokens > 1 else None
+        for step in range(new_tokens):
+            chosen = logits.argmax(-1)
+            for ids, index in zip(made, chosen.tolist(), strict=True):
+                if not (ids and ids[-1] in stop):
+                    ids.append(index)
+            if step + 1 == new_tokens or all(ids[-1] in stop for ids in made):
+                break
+            logits = self.model.forward(chosen[:, None], cache=cache, keep=1)[:, -1].float()
+        return made

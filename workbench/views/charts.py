@@ -1,0 +1,174 @@
+"""Charts: curves, bars, clouds and networks as SVG on a plane."""
+
+import math
+from html import escape
+
+import numpy as np
+
+from workbench.views.colours import SERIES, colour_of
+from workbench.views.panels import Bounds, Chart, Cloud, Curve, Network
+from workbench.views.plane import WIDTH, Plane, drawing, label_room, labels_below, text, ticks, widened
+from workbench.views.texts import number_text
+
+_HEIGHT = 280.0
+_NODES_WITH_LABELS = 40
+
+
+def chart(panel: Chart) -> str:
+    """Curves or bars over one labelled axis, with a legend above if there are several."""
+    count = len(panel.x_labels)
+    plane = _plane((-0.5, max(count, 1) - 0.5), _range(panel), panel.log)
+    below, room = labels_below(
+        panel.x_labels, plane.across(0.0), plane.width / max(count, 1), plane.bottom + 6
+    )
+    shapes = []
+    for number, curve in enumerate(panel.curves):
+        paint = SERIES[number % len(SERIES)]
+        if panel.bars:
+            shapes.append(_bars(curve, plane, paint, panel.x_labels, number, len(panel.curves)))
+        else:
+            shapes.append(_line(curve, plane, paint, panel.x_labels))
+    content = plane.frame() + "".join(shapes) + below + plane.titles(panel.x_title, panel.y_title, room)
+    return _legend(panel.curves) + drawing(plane.bottom + room + 30, content, panel.title)
+
+
+def cloud(panel: Cloud) -> str:
+    """Points with their names on hover."""
+    plane = _plane(widened(panel.x.tolist()), widened(panel.y.tolist()))
+    dots = []
+    for index, (x, y) in enumerate(zip(panel.x.tolist(), panel.y.tolist(), strict=True)):
+        told = [panel.names[index], f"{panel.x_title} {number_text(x)}", f"{panel.y_title} {number_text(y)}"]
+        if panel.values is not None:
+            told.append(f"{panel.value_title} {number_text(float(panel.values[index]))}")
+        dots.append(_dot(plane.across(x), plane.down(y), 4.0, _paint(panel, index), ", ".join(told)))
+    content = (
+        plane.frame()
+        + plane.numbers_below()
+        + "".join(dots)
+        + plane.titles(panel.x_title, panel.y_title, 16.0)
+    )
+    return drawing(plane.bottom + 46, content, panel.title)
+
+
+def network(panel: Network) -> str:
+    """Nodes over their edges; a blue edge helps, a red one hinders, a wide one does so strongly."""
+    plane = _plane(widened(panel.x.tolist()), widened(panel.y.tolist()))
+    places = [
+        (plane.across(x), plane.down(y)) for x, y in zip(panel.x.tolist(), panel.y.tolist(), strict=True)
+    ]
+    strongest = max((abs(weight) for *_, weight in panel.edges), default=0.0) or 1.0
+    shapes = []
+    for source, target, weight in panel.edges:
+        (x1, y1), (x2, y2) = places[source], places[target]
+        paint = colour_of(math.copysign(0.75, weight), (-1.0, 1.0), diverging=True)
+        hover = escape(f"{panel.labels[source]} to {panel.labels[target]}: {number_text(weight)}")
+        shapes.append(
+            f'<path d="M{x1:g} {y1:g}L{x2:g} {y2:g}" stroke="{paint}" '
+            f'stroke-width="{0.5 + 3 * abs(weight) / strongest:.1f}"><title>{hover}</title></path>'
+        )
+    for index, (x, y) in enumerate(places):
+        value = None if panel.values is None else float(panel.values[index])
+        paint = (
+            SERIES[0]
+            if value is None or math.isnan(value)
+            else colour_of(value, panel.bounds, panel.diverging)
+        )
+        hover = panel.labels[index] + ("" if value is None else f": {number_text(value)}")
+        shapes.append(_dot(x, y, 6.0, paint, hover))
+        if len(places) <= _NODES_WITH_LABELS:
+            shapes.append(text(x, y - 10, panel.labels[index], "middle"))
+    content = "".join(shapes) + plane.titles(panel.x_title, panel.y_title, 0.0)
+    return drawing(plane.bottom + 30, content, panel.title)
+
+
+def _paint(panel: Cloud | Network, index: int) -> str:
+    """The colour of a point: by its value if it has one."""
+    if panel.values is None:
+        return SERIES[0]
+    value = float(panel.values[index])
+    return "gray" if math.isnan(value) else colour_of(value, panel.bounds, panel.diverging)
+
+
+def _plane(x: Bounds, y: Bounds, log: bool = False) -> Plane:
+    """A plane that leaves room for the numbers at its left."""
+    left = 30 + label_room([f"{tick:g}" for tick in ticks(y, log)])
+    return Plane(left, 14.0, WIDTH - left - 10, _HEIGHT, x, y, log)
+
+
+def _range(panel: Chart) -> Bounds:
+    """The vertical bounds of all curves; bars start at zero."""
+    parts = [
+        part
+        for curve in panel.curves
+        for part in (curve.values, curve.lower, curve.upper)
+        if part is not None
+    ]
+    numbers = np.concatenate(parts).tolist() if parts else []
+    low, high = widened([*numbers, 0.0] if panel.bars else numbers, panel.log)
+    if panel.bars and min(numbers, default=0.0) >= 0:
+        low = 0.0
+    return low, high
+
+
+def _line(curve: Curve, plane: Plane, paint: str, labels: tuple[str, ...]) -> str:
+    """The band, the line (broken where there is no number) and a dot with its number for each point."""
+    parts = []
+    if curve.lower is not None and curve.upper is not None:
+        edge = [*enumerate(curve.upper.tolist()), *reversed(list(enumerate(curve.lower.tolist())))]
+        corners = [(plane.across(float(x)), plane.down(y)) for x, y in edge]
+        outline = "L".join(f"{x:g} {y:g}" for x, y in corners if not math.isnan(y))
+        parts.append(f'<path d="M{outline}Z" fill="{paint}" fill-opacity=".18"/>' if outline else "")
+    points = [(plane.across(float(x)), plane.down(y)) for x, y in enumerate(curve.values.tolist())]
+    pieces = " ".join("|" if math.isnan(y) else f"{x:g},{y:g}" for x, y in points).split("|")
+    parts += [
+        f'<polyline points="{piece.strip()}" fill="none" stroke="{paint}" stroke-width="2"/>'
+        for piece in pieces
+        if piece.strip()
+    ]
+    if len(points) <= 128:
+        for (x, y), label, number in zip(points, labels, curve.values.tolist(), strict=True):
+            hover = f"{curve.name}, {label}: {number_text(number)}"
+            parts.append("" if math.isnan(y) else _dot(x, y, 3.0, paint, hover))
+    return "".join(parts)
+
+
+def _bars(curve: Curve, plane: Plane, paint: str, labels: tuple[str, ...], number: int, count: int) -> str:
+    """The bars of one of `count` series, side by side in their group, with their error bars."""
+    group = plane.width / max(len(labels), 1)
+    wide = group * 0.8 / count
+    zero = plane.down(0.0)
+    parts = []
+    for place, value in enumerate(curve.values.tolist()):
+        if math.isnan(value):
+            continue
+        left = plane.across(float(place)) - group * 0.4 + number * wide
+        y = plane.down(value)
+        hover = escape(f"{curve.name}, {labels[place]}: {number_text(value)}")
+        parts.append(
+            f'<rect x="{left:.1f}" y="{min(y, zero):.1f}" width="{wide:.1f}" height="{abs(zero - y):.1f}" '
+            f'fill="{paint}"><title>{hover}</title></rect>'
+        )
+        if curve.lower is not None and curve.upper is not None:
+            ends = [plane.down(float(part[place])) for part in (curve.lower, curve.upper)]
+            middle = left + wide / 2
+            if not any(map(math.isnan, ends)):
+                parts.append(f'<path d="M{middle:.1f} {ends[0]:g}V{ends[1]:g}" stroke="currentColor"/>')
+    return "".join(parts)
+
+
+def _dot(x: float, y: float, radius: float, paint: str, hover: str) -> str:
+    return (
+        f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="{paint}"><title>{escape(hover)}</title></circle>'
+    )
+
+
+def _legend(curves: tuple[Curve, ...]) -> str:
+    """The names of the series beside their colours, or nothing for a single one."""
+    if len(curves) < 2:
+        return ""
+    names = "".join(
+        f'<span style="margin-right:1.2em"><span style="color:{SERIES[number % len(SERIES)]}">●</span> '
+        f"<bdi>{escape(curve.name)}</bdi></span>"
+        for number, curve in enumerate(curves)
+    )
+    return f'<div class="legend"><small>{names}</small></div>'

@@ -1,0 +1,42 @@
+"""The one colour policy: one scale for scores, one for effects, eight hues for series.
+
+Scores and probabilities use cividis, effects use red to blue with the pale middle at zero, series use
+the hues of Okabe and Ito; all three can be told apart with any colour vision.
+"""
+
+SEQUENTIAL = (
+    "#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55",
+    "#fee838",
+)  # fmt: skip
+DIVERGING = (
+    "#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7", "#d1e5f0", "#92c5de", "#4393c3", "#2166ac",
+)  # fmt: skip
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7a00", "#7f7f7f")
+
+
+def scale(diverging: bool) -> tuple[str, ...]:
+    """The colours from the lowest value to the highest, evenly spaced."""
+    return DIVERGING if diverging else SEQUENTIAL
+
+
+def colour_of(value: float, bounds: tuple[float, float], diverging: bool) -> str:
+    """The colour of a value between two bounds; values outside take the nearest bound's."""
+    low, high = bounds
+    stops = scale(diverging)
+    place = min(max((value - low) / (high - low), 0.0), 1.0) * (len(stops) - 1)
+    index = min(int(place), len(stops) - 2)
+    mixed = (
+        round(first + (second - first) * (place - index))
+        for first, second in zip(_channels(stops[index]), _channels(stops[index + 1]), strict=True)
+    )
+    return "#{:02x}{:02x}{:02x}".format(*mixed)
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever can be read on this background."""
+    red, green, blue = _channels(colour)
+    return "#111111" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+
+
+def _channels(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

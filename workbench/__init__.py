@@ -16,7 +16,6 @@ _HOME = {
     "trace": "tracer",
     "Trace": "tracer",
     "edited": "edit",
-    "sweep_rows": "sweep",
     "run": "catalog",
     "analysis": "catalog",
     "CATALOG": "catalog",

@@ -96,7 +96,7 @@ def run(
 ) -> None:
     """Run an analysis on a model; its knobs are options too: --name value."""
     from workbench.answers import print_json, print_result, result_json
-    from workbench.catalog import CATALOG
+    from workbench.catalog import CATALOG, run_key
     from workbench.catalog import run as run_analysis
     from workbench.options import read_inputs, read_knobs
     from workbench.store import Store
@@ -118,6 +118,7 @@ def run(
         print_json(result_json(result))
     else:
         print_result(result)
+        print_line(f"saved as {runs.find(run_key(entry, subject, inputs, values))}")
 
 
 @commands.command()
@@ -188,15 +189,18 @@ def tour(
 ) -> None:
     """Run every headline analysis on a model that is already here, and write a report."""
     from workbench.store import Store
+    from workbench.tour import REPORT_FILE, tour, tour_model
 
-    with waiting("starting"):
-        from workbench.tour import REPORT_FILE, tour, tour_model
-
-    chosen = model or tour_model()
-    print_line(f"tour of {chosen}")
-    with progress_bars():
-        for stop in tour(chosen, out, Store(store), fresh):
-            print_line(f"{stop.title}: {stop.finding} ({stop.seconds:.1f} s)")
+    runs = Store(store)
+    subject = _load(model or tour_model())
+    print_line(f"tour of {subject.name}")
+    stops = tour(subject, out, runs, fresh)
+    while True:
+        with progress_bars():  # one set of bars a stop, so that they are gone when its line is printed
+            stop = next(stops, None)
+        if stop is None:
+            break
+        print_line(f"{stop.title}: {stop.finding} ({stop.seconds:.1f} s)")
     print_line(f"report: {out / REPORT_FILE}")
 
 
@@ -261,7 +265,7 @@ def _explain(error: Exception) -> int:
     return 2
 
 
-def _load(name: str, dtype: str | None, device: str, revision: str | None) -> "Model":
+def _load(name: str, dtype: str | None = None, device: str = "auto", revision: str | None = None) -> "Model":
     """Load a model; on a terminal, say what is happening and what it will cost."""
     with waiting(f"loading {name}"):
         from workbench.model import load

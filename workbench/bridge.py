@@ -42,18 +42,39 @@ def boot(name: str, hf_model: Any, tokenizer: Any) -> TransformerBridge:
         ValueError: TransformerLens has no adapter for this architecture.
     """
     architecture = type(hf_model).__name__
+    grouped = getattr(hf_model.config, "new_decoder_architecture", False)
+    if grouped:
+        hf_model.config.multi_query = False  # without meaning here, but TransformerLens would see a single key head
     try:
         bridge = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=_for_the_bridge(tokenizer))
-    except (ValueError, NotImplementedError, KeyError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # TransformerLens lets errors of every kind through here
         logging.getLogger(__name__).debug("TransformerLens refused %s", architecture, exc_info=error)
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = str(error).strip().split("\n")[0].split(". ")[0][:200]
         raise ValueError(f"architecture {architecture} is not supported by TransformerLens 3.9: {reason}") from error
     if not hasattr(bridge, "blocks"):
         raise ValueError(f"architecture {architecture} is no decoder with one list of blocks: it cannot be traced")
     for module in bridge.modules():
         if type(module) in _QUIET:
             module.__class__ = _QUIET[type(module)]
+    if grouped:
+        _split_by_group(bridge)
     return bridge
+
+
+def _split_by_group(bridge: TransformerBridge) -> None:
+    """Falcon's new layout keeps the queries, key and value of a group together; the bridge splits it in thirds."""
+    for block in bridge.blocks:
+        attention = block.attn.original_component
+        fused, size = attention.query_key_value, attention.head_dim
+        for name in ("weight", "bias"):
+            held = getattr(fused, name)
+            if held is None:
+                continue
+            groups = held.detach().unflatten(0, (attention.num_kv_heads, -1, size))
+            parts = {"q": groups[:, :-2], "k": groups[:, -2], "v": groups[:, -1]}
+            for letter, part in parts.items():
+                linear = getattr(block.attn, letter).original_component
+                getattr(linear, name).data = part.reshape(-1, *held.shape[1:]).contiguous()
 
 
 def _for_the_bridge(tokenizer: Any) -> Any:

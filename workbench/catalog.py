@@ -26,7 +26,19 @@ from workbench.signature import read_entry
 from workbench.store import Store
 from workbench.strict_json import canonical
 
-__all__ = ["CATALOG", "Catalog", "Cost", "Entry", "Input", "Knob", "analysis", "code_version", "run"]
+__all__ = [
+    "CATALOG",
+    "Catalog",
+    "Cost",
+    "Entry",
+    "Input",
+    "Knob",
+    "Subject",
+    "analysis",
+    "code_version",
+    "run",
+    "run_key",
+]
 
 Arguments = ParamSpec("Arguments")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.bridge import plain_logits
 from workbench.claims import CLAIMS, Look, relative_gap, writable_kinds
-from workbench.lens import read_out
+from workbench.lens import read_out, reads_out
 from workbench.replay import recorded_calls, replay_block
 from workbench.result import Check
 from workbench.sites import Places, whole_shape
@@ -113,7 +113,7 @@ def _look(bridge: Any, places: Places, batch: Int[Tensor, "batch pos"]) -> Look:
     """One pass with every site captured and every block's call recorded."""
     values: dict[Site, Tensor] = {}
     handles = []
-    for site in places.points:
+    for site in places.sites:
 
         def keep(value: Tensor, site: Site = site) -> None:
             values[site] = value.detach()
@@ -153,7 +153,7 @@ def _refuse(logits: Float[Tensor, "batch pos vocab"], checks: list[Check]) -> No
 
 def _read_out_gap(look: Look) -> float:
     last = look.values.get(Site("resid_post", look.places.n_layers - 1))
-    if last is None:
+    if last is None or not reads_out(look.bridge):
         return float("nan")
     with torch.no_grad():
         return relative_gap(read_out(look.bridge, last), look.logits)

@@ -6,16 +6,18 @@ claim says why.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from workbench.replay import BlockCall, replay_block
 from workbench.sites import MASKED, Change, Places, Point
 from workbench.words import Site
+
 
 class Absent(LookupError):
     """A claim cannot be tested, because a part that it needs does not fire."""
@@ -30,6 +32,7 @@ class Look:
     values: Mapping[Site, Tensor]
     calls: list[BlockCall]
     logits: Float[Tensor, "batch pos vocab"]
+    unchanged: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     def at(self, layer: int, *kinds: str) -> list[Tensor]:
         """The activations of some kinds in one layer. Raises Absent when one did not fire."""
@@ -38,29 +41,43 @@ class Look:
             raise Absent(f"{', '.join(missing)} did not fire")
         return [self.values[site] for site in sites]
 
-    def point(self, kind: str, layer: int) -> Point:
-        """The hook point of a site, or of what "attn" or "mlp" gives. Raises Absent when there is none."""
-        found = self.places.outputs.get((kind, layer)) if kind in ("attn", "mlp") else None
-        found = found or (None if kind in ("attn", "mlp") else self.places.points.get(Site(kind, layer)))
-        if found is None:
-            raise Absent(f"{kind} has no hook point in layer {layer}")
-        return found
-
     def again(self, layer: int, kind: str, change: Change, watched: str) -> Tensor:
-        """What a point carries when its block runs again with a change at another."""
-        if len(self.calls) != self.places.n_layers:
-            raise Absent("the blocks are not called one by one")
-        seen: list[Tensor] = []
-        call = self.calls[layer]
-        handles = self.places.attach(Site(kind, layer), change)
-        handles.append(self.point(watched, layer).attach(lambda value: seen.append(value.detach())))
+        """What a kind of site, or the output of "attn" or "mlp", is when its block runs again with one change."""
+        watch = {watched: self._point(watched, layer)}
+        return self._run(layer, self.places.attach(Site(kind, layer), change), watch)[watched]
+
+    def plain(self, layer: int, watched: str) -> Tensor:
+        """The same of a block that runs again unchanged."""
+        self._point(watched, layer)
+        if layer not in self.unchanged:
+            here = {name: point for (name, place), point in self.places.points.items() if place == layer}
+            self.unchanged[layer] = self._run(layer, [], here)
+        return self.unchanged[layer][watched]
+
+    def _run(self, layer: int, handles: list[RemovableHandle], watch: Mapping[str, Point]) -> dict[str, Tensor]:
+        """Run one block again, as it was called, with hooks in place that are removed afterwards."""
+        seen: dict[str, Tensor] = {}
+        for name, point in watch.items():
+
+            def keep(value: Tensor, name: str = name) -> None:
+                seen[name] = value.detach()
+
+            handles.append(point.attach(keep))
         try:
+            if len(self.calls) != self.places.n_layers:
+                raise Absent("the blocks are not called one by one")
             with torch.no_grad():
-                replay_block(self.places.blocks[layer], call, call.resid)
+                replay_block(self.places.blocks[layer], self.calls[layer], self.calls[layer].resid)
         finally:
             for handle in handles:
                 handle.remove()
-        return seen[-1]
+        return seen
+
+    def _point(self, name: str, layer: int) -> Point:
+        point = self.places.points.get((name, layer))
+        if point is None:
+            raise Absent(f"{name} has no hook point in layer {layer}")
+        return point
 
 
 @dataclass(frozen=True)
@@ -105,9 +122,8 @@ def _branches_gap(look: Look, layer: int) -> float:
 
 def _between_gap(look: Look, layer: int) -> float:
     """0 where the MLP reads what attention wrote, infinite where both read the same stream."""
-    plain = look.again(layer, "attn_out", _unchanged, "mlp_out")
     moved = look.again(layer, "attn_out", _disturbed, "mlp_out")
-    return float("inf") if torch.equal(plain, moved) else 0.0
+    return float("inf") if torch.equal(moved, look.plain(layer, "mlp_out")) else 0.0
 
 
 def _softmax_gap(look: Look, layer: int) -> float:
@@ -125,12 +141,18 @@ def _mixture_gap(look: Look, layer: int) -> float:
     return relative_gap(torch.einsum("bhqk,bkhd->bqhd", pattern.to(v.dtype), shared), z)
 
 
+def _pattern_gap(look: Look, layer: int) -> float:
+    """Error of "z is pattern times v", or at least that z is linear in the pattern."""
+    mixture = _mixture_gap(look, layer)
+    return mixture if mixture < 1e-3 else _linear_gap(look, layer, "pattern", "z")
+
+
 def _linear_gap(look: Look, layer: int, kind: str, part: str) -> float:
     """Error of "the step from nothing to a site's value changes the output as much as the step to twice it"."""
     (value,) = look.at(layer, kind)
-    nothing, once, twice = (
-        look.again(layer, kind, lambda value, times=times: value * times, part) for times in (0.0, 1.0, 2.0)
-    )
+    once = look.plain(layer, part)
+    nothing = look.again(layer, kind, torch.zeros_like, part)
+    twice = look.again(layer, kind, lambda value: value * 2, part)
     if torch.equal(nothing, once) or (value.shape == once.shape and torch.equal(value, once)):
         return float("inf")
     return relative_gap(twice - once, once - nothing)
@@ -168,10 +190,16 @@ CLAIMS = (
         "the hook point does not carry what goes into the softmax",
     ),
     Claim(
+        "z is made linearly of the attention pattern",
+        ("pattern",),
+        _pattern_gap,
+        "the hook point does not carry the weights that attention gives to the values",
+    ),
+    Claim(
         "attention patterns weigh the values into z",
-        ("pattern", "v"),
+        ("v",),
         _mixture_gap,
-        "pattern times v is not z (values that are normed later, or a gate behind them)",
+        "pattern times v is not z, because values are normed or clipped, or z is gated",
     ),
     Claim(
         "z goes linearly into the attention output",
@@ -198,15 +226,11 @@ CLAIMS = (
 def writable_kinds(look: Look, layer: int, kinds: Iterable[str]) -> set[str]:
     """The kinds at which a change changes what the block gives."""
     try:
-        plain = look.again(layer, "resid_pre", _unchanged, "resid_post")
+        plain = look.plain(layer, "resid_post")
     except Absent:
         return set()
     ends = {kind: look.again(layer, kind, _DISTURBANCES.get(kind, _disturbed), "resid_post") for kind in kinds}
     return {kind for kind, end in ends.items() if not torch.equal(end, plain)}
-
-
-def _unchanged(_value: Tensor) -> None:
-    """Only looks."""
 
 
 def _disturbed(value: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from numbers import Integral, Real
 from workbench.words import Site
 
 Value = bool | int | float | str | tuple[int, ...] | list[Site]
+Plain = bool | int | float | str | list[int | str]
+"""A value as JSON knows it."""
 
 _TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 _RANGE = re.compile(r"^(?P<first>-?\d+)(?:-(?P<last>\d+))?$")
@@ -67,8 +69,8 @@ class Knob:
         return _ALLOWED[self.type]
 
 
-def show(value: Value) -> str:
-    """The text form of a value, which `Knob.parse` reads back."""
+def show(value: Value | Plain) -> str:
+    """The text form of a value, or of its plain form; `Knob.parse` reads it back."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
@@ -76,7 +78,7 @@ def show(value: Value) -> str:
     return str(value)
 
 
-def plain(value: Value) -> bool | int | float | str | list[int | str]:
+def plain(value: Value) -> Plain:
     """The value as JSON knows it: sites become their text form, tuples become lists."""
     if isinstance(value, list | tuple):
         return [str(item) if isinstance(item, Site) else item for item in value]

@@ -21,7 +21,7 @@ from workbench.reproduce import command_line, python_lines
 from workbench.result import Result
 from workbench.strict_json import dumps
 from workbench.views import Graph, Scatter, Table, View, markup
-from workbench.views.texts import cell_text, number_text, words_of
+from workbench.views.texts import cell_text, number_text, readable, words_of
 
 MAX_VALUES = 65_536
 """Arrays with more numbers are described in the JSON file but not written out."""
@@ -84,7 +84,8 @@ def _page(results: Sequence[Result], heading: str, author_text: str) -> str:
         paragraphs=[text for text in re.split(r"\n\s*\n", author_text) if text.strip()],
         parts=parts,
         references=references,
-        models=list(dict.fromkeys(str(result.model.get("name", "")) for result in results)),
+        models=list(dict.fromkeys(_model_name(result) for result in results)),
+        checks=sum(len(result.checks) for result in results),
         failed=sum(not result.passed for result in results),
         written=datetime.now(UTC),
     )
@@ -93,7 +94,7 @@ def _page(results: Sequence[Result], heading: str, author_text: str) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, finalize=_readable, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"cell": cell_text, "number": number_text, "words": words_of, "linked": _linked}
     environment.filters["pretty"] = lambda value: dumps(value, indent=2)
@@ -121,18 +122,27 @@ def _further_tables(result: Result) -> Iterable[View]:
     return [Table(name, rows=_ROWS) for name in result.tables if name not in shown]
 
 
+def _readable(value: object) -> object:
+    """Texts without characters that hide or turn what follows; the template escapes them afterwards."""
+    return readable(value) if type(value) is str else value
+
+
 def _linked(reference: str) -> Markup:
     """A reference whose arXiv and DOI numbers are links."""
-    text = str(Markup.escape(reference))
+    text = str(Markup.escape(readable(reference)))
     for pattern, address in _ADDRESSES.items():
         text = re.sub(pattern, rf'<a href="{address}\1">\g<0></a>', text)
     return Markup(text)
 
 
+def _model_name(result: Result) -> str:
+    return str(result.model.get("name", "an unnamed model"))
+
+
 def _heading(results: Sequence[Result]) -> str:
     if len(results) == 1:
         return results[0].title or results[0].analysis
-    names = list(dict.fromkeys(str(result.model.get("name", "a model")) for result in results))
+    names = list(dict.fromkeys(_model_name(result) for result in results))
     return f"A look inside {', '.join(names)}"
 
 

@@ -2,15 +2,16 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workbench.knobs import show
 from workbench.prompts import Needles
 from workbench.result import Result
 
 _FIELDS = ("target", "distractor", "meta")
 """What a prompt may have beside its text."""
+_LONG = 100
+"""Characters of a line of code that is not yet broken."""
 
 
 def python_lines(result: Result) -> str:
@@ -20,70 +21,90 @@ def python_lines(result: Result) -> str:
     the line that must be filled in.
     """
     inputs = {name: _python_input(told) for name, told in result.inputs.items()}
-    kinds = {told.get("type") for told in result.inputs.values()}
-    words = ["load", "run"]
-    words += ["Prompts"] * ("prompts" in kinds) + ["Needles"] * ("needles" in kinds)
-    words += ["Prompt"] * any("Prompt(" in code for code in inputs.values())
     knobs = [f"{name}={value!r}" for name, value in result.params.items()]
-    call = [repr(result.analysis), "model", *inputs, *knobs]
-    return "\n".join(
-        [
-            f"from workbench import {', '.join(sorted(words))}",
-            "",
-            f"model = {_python_load(result.model)}",
-            *(f"{name} = {code}" for name, code in inputs.items()),
-            f"result = run({', '.join(call)})",
-        ]
-    )
+    lines = [
+        f"model = {_python_load(result.model)}",
+        *(f"{name} = {code}" for name, code in inputs.items()),
+        f"result = {_call('run', [repr(result.analysis), 'model', *inputs, *knobs])}",
+    ]
+    public = ("Needles", "Prompt", "Prompts")
+    used = [
+        word for word in public if any(f"{word}(" in code or f"{word}." in code for code in inputs.values())
+    ]
+    return "\n".join([f"from workbench import {', '.join([*used, 'load', 'run'])}", "", *lines])
 
 
 def command_line(result: Result) -> str | None:
     """The shell command that makes the result again, or None if an input can only be given in Python.
 
-    Prompts with targets travel in a file, which the first lines of the command write.
+    Prompts with targets, or with characters that a terminal may act on, travel in a file that the first
+    lines of the command write.
     """
-    words = ["workbench", "run", result.analysis]
-    before = ""
+    options = [f"--model={result.model.get('name', '')}"]
+    options += [f"--{name}={value}" for name, value in _loading(result.model).items()]
+    file = ""
     for told in result.inputs.values():
         if told.get("type") == "prompts":
-            rows = told["prompts"]
-            if any(field in row for row in rows for field in _FIELDS):
-                lines = [json.dumps(row) for row in rows]
-                before = "\n".join(["cat > prompts.jsonl <<'END'", *lines, "END", ""])
-                words.append("--prompts=prompts.jsonl")
-            else:
-                words += [f"--prompt={row['text']}" for row in rows]
+            file = "" if all(map(_is_plain, told["prompts"])) else _prompt_file(told["prompts"])
+            options += ["--prompts=prompts.jsonl"] if file else _prompt_options(told["prompts"])
         elif told != Needles.bundled().describe():
             return None
-    words += [f"--{name.replace('_', '-')}={show(value)}" for name, value in result.params.items()]
-    words += [f"--{name}={value}" for name, value in _loading(result.model).items()]
-    return before + " ".join(map(shlex.quote, words))
+    options += [f"--{name.replace('_', '-')}={_shell_value(value)}" for name, value in result.params.items()]
+    words = [f"workbench run {shlex.quote(result.analysis)}", *map(shlex.quote, options)]
+    return file + (" \\\n  " if sum(map(len, words)) > _LONG else " ").join(words)
 
 
 def _loading(model: Mapping[str, Any]) -> dict[str, str]:
-    """What has to be said to load the same weights in the same precision."""
-    said = {"model": model.get("name"), "revision": model.get("revision"), "dtype": model.get("dtype")}
-    return {name: str(value) for name, value in said.items() if value}
+    """What has to be said beside its name to load the same weights in the same precision."""
+    return {name: str(model[name]) for name in ("revision", "dtype") if model.get(name)}
+
+
+def _is_plain(row: Mapping[str, Any]) -> bool:
+    """Whether a prompt is only a text that any terminal shows as it is."""
+    return row["text"].isprintable() and not any(field in row for field in _FIELDS)
+
+
+def _prompt_options(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [f"--prompt={row['text']}" for row in rows]
+
+
+def _prompt_file(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Shell lines that write the prompts into a file; JSON escapes whatever is not plain ASCII."""
+    return "\n".join(["cat > prompts.jsonl <<'END'", *map(json.dumps, rows), "END", ""])
+
+
+def _shell_value(value: Any) -> str:
+    """A knob, as a result keeps it, in the form that `workbench.knobs` reads."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _python_load(model: Mapping[str, Any]) -> str:
-    said = _loading(model)
-    first = repr(said.pop("model", ""))
-    return f"load({', '.join([first, *(f'{name}={value!r}' for name, value in said.items())])})"
+    said = [f"{name}={value!r}" for name, value in _loading(model).items()]
+    return _call("load", [repr(model.get("name", "")), *said])
 
 
 def _python_input(told: Mapping[str, Any]) -> str:
     if told.get("type") == "prompts":
-        return f"Prompts.of({', '.join(map(_python_prompt, told['prompts']))})"
+        return _call("Prompts.of", [_python_prompt(row) for row in told["prompts"]])
     if told == Needles.bundled().describe():
         return "Needles.bundled()"
     if told.get("type") == "needles":
         return 'Needles.read("needles.jsonl", haystack="haystack.jsonl")  # your needles and haystack'
     if "fingerprint" in told:
         return _python_load(told)
-    return f"...  # the {told.get('type', 'input')} that the report describes"
+    return f"...  # the {told.get('type', 'input')} that the result describes"
 
 
 def _python_prompt(row: Mapping[str, Any]) -> str:
     fields = [f"{name}={row[name]!r}" for name in _FIELDS if name in row]
-    return f"Prompt({', '.join([repr(row['text']), *fields])})" if fields else repr(row["text"])
+    return _call("Prompt", [repr(row["text"]), *fields]) if fields else repr(row["text"])
+
+
+def _call(name: str, arguments: list[str]) -> str:
+    """A call on one line, or with one argument per line if that is too long."""
+    line = f"{name}({', '.join(arguments)})"
+    return (
+        line if len(line) <= _LONG else "\n    ".join([f"{name}(", *(f"{one}," for one in arguments)]) + "\n)"
+    )

@@ -5,7 +5,7 @@ A saved result is a folder with `result.json` (strict JSON, see `workbench.stric
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.folders import write_folder
 from workbench.named import Named
-from workbench.strict_json import canonical, dumps, loads, plain
+from workbench.strict_json import canonical, dumps, loads, plain, plain_rows
 from workbench.views import View, check_view, figure, markup, view_from_json, view_to_json
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Result:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "arrays", dict(self.arrays))
         object.__setattr__(
-            self, "tables", {name: _plain_rows(name, rows) for name, rows in self.tables.items()}
+            self, "tables", {name: plain_rows(rows, f"table {name!r}") for name, rows in self.tables.items()}
         )
         if both := sorted(set(self.arrays) & set(self.tables)):
             raise ValueError(f"{', '.join(both)} names both an array and a table: choose two names")
@@ -271,25 +271,6 @@ class Result:
     def _repr_html_(self) -> str:
         pictures = "".join(markup(view, self) for view in self.views)
         return f"<h3>{escape(self.title or self.analysis)}</h3><p>{escape(self.finding)}</p>{pictures}"
-
-
-def _plain_rows(name: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """The rows of a table as plain values, all with the same columns."""
-    copied = []
-    for number, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise TypeError(f"table {name!r}, row {number} is a {type(row).__name__}: a row is a dict")
-        if set(row) != set(rows[0]):
-            raise ValueError(
-                f"table {name!r}, row {number} has columns {list(row)}, the first row {list(rows[0])}"
-            )
-        copied.append(
-            {
-                column: plain(cell, f"table {name!r}, row {number}, column {column!r}")
-                for column, cell in row.items()
-            }
-        )
-    return copied
 
 
 def _array(name: str, about: Mapping[str, Any], values: np.ndarray) -> Named:

@@ -40,14 +40,12 @@ _POINTS: dict[str, tuple[str, ...]] = {
     "mlp_pre": ("blocks.{layer}.mlp.hook_pre",),
     "mlp_post": ("blocks.{layer}.mlp.hook_post",),
     "mlp_out": ("blocks.{layer}.hook_mlp_out", "blocks.{layer}.mlp.hook_out"),
-}
-"""The hook points that may carry a kind of site; the first that fires does."""
-
-_OUTPUTS: dict[str, tuple[str, ...]] = {
     "attn": ("blocks.{layer}.attn.hook_out", "blocks.{layer}.attn.o.hook_out"),
     "mlp": ("blocks.{layer}.mlp.hook_out", "blocks.{layer}.mlp.out.hook_out"),
 }
-"""What attention and MLP give, before any norm or scale behind them."""
+"""The hook points that may carry a kind of site; the first that fires does.
+
+`attn` and `mlp` are no sites: what attention and MLP give, before any norm or scale behind them."""
 
 _LENS_KINDS = {
     "hook_resid_pre": "resid_pre",
@@ -133,14 +131,18 @@ class Places:
     """The hook points of one bridge, as sites.
 
     Attributes:
-        points: the point that carries each site.
-        outputs: what ("attn" or "mlp", layer) gives before any norm or scale behind it.
+        points: the point that carries each (kind, layer); under the names "attn" and "mlp" what these
+            two give, before any norm or scale behind them.
         blocks: the bridge's blocks.
     """
 
-    points: Mapping[Site, Point]
-    outputs: Mapping[tuple[str, int], Point]
+    points: Mapping[tuple[str, int | None], Point]
     blocks: tuple[Any, ...]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Every site that has a hook point."""
+        return tuple(Site(kind, layer) for kind, layer in self.points if kind in KINDS)
 
     @property
     def n_layers(self) -> int:
@@ -153,7 +155,7 @@ class Places:
         Raises:
             ValueError: the model has no hook point for this site.
         """
-        point = self.points.get(site)
+        point = self.points.get((site.kind, site.layer))
         if point is None:
             raise ValueError(f"site {site}: this architecture has no hook point for {site.kind}")
         return self._attach_between(site, point, change) if site.kind == "resid_mid" else [point.attach(change)]
@@ -187,12 +189,16 @@ def places_of(bridge: Any, ids: Int[Tensor, " pos"]) -> Places:
 
     A point that exists need not fire (an MLP without a module of its own, a branch that the block
     scales), so the model runs once over a few tokens.
+
+    Raises:
+        ValueError: TransformerLens cannot run this architecture.
     """
     fired = _firing(bridge, ids)
     d_head = int(bridge.cfg.d_head)
 
-    def point(kind: str, layer: int | None, names: tuple[str, ...]) -> Point | None:
-        name = next((name.format(layer=layer) for name in names if name.format(layer=layer) in fired), None)
+    def point(kind: str, layer: int | None) -> Point | None:
+        names = [name.format(layer=layer) for name in _POINTS[kind]]
+        name = next((name for name in names if name in fired), None)
         if name is None:
             return None
         heads = d_head if KINDS.get(kind, "").endswith("head d_head") else None
@@ -201,14 +207,9 @@ def places_of(bridge: Any, ids: Int[Tensor, " pos"]) -> Places:
         return Point(fired[name], heads, float(scale))
 
     layers = range(len(bridge.blocks))
-    sites = [Site(kind, layer) for kind in _POINTS for layer in ([None] if kind == "embed" else layers)]
-    points = {site: point(site.kind, site.layer, _POINTS[site.kind]) for site in sites}
-    outputs = {(part, layer): point(part, layer, names) for part, names in _OUTPUTS.items() for layer in layers}
-    return Places(
-        {site: found for site, found in points.items() if found is not None},
-        {place: found for place, found in outputs.items() if found is not None},
-        tuple(bridge.blocks),
-    )
+    places = [(kind, layer) for kind in _POINTS for layer in ([None] if kind == "embed" else layers)]
+    found = {place: point(*place) for place in places}
+    return Places({place: point for place, point in found.items() if point is not None}, tuple(bridge.blocks))
 
 
 def _firing(bridge: Any, ids: Int[Tensor, " pos"]) -> dict[str, Any]:
@@ -225,6 +226,10 @@ def _firing(bridge: Any, ids: Int[Tensor, " pos"]) -> dict[str, Any]:
     try:
         with torch.no_grad():
             bridge(ids[None], use_cache=False)
+    except Exception as error:  # the first pass of an unknown architecture: TransformerLens may fail in any way
+        name = type(bridge.original_model).__name__
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+        raise ValueError(f"architecture {name} cannot be run by TransformerLens 3.9 ({reason})") from error
     finally:
         for handle in handles:
             handle.remove()

@@ -7,7 +7,7 @@ are therefore reserved. Everything else is ordinary JSON that any tool can read.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ALLOWED = "str, int, float, bool, None, and lists and dicts of them"
@@ -37,6 +37,24 @@ def plain(value: object, where: str) -> Any:
         return {key: plain(item, f"{where}[{key!r}]") for key, item in value.items()}
     kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
     raise TypeError(f"{where} is a {kind}: allowed are {ALLOWED}")
+
+
+def plain_rows(rows: Sequence[Mapping[str, object]], where: str) -> list[dict[str, Any]]:
+    """The rows of a table as plain values.
+
+    Raises:
+        TypeError: a row is no mapping, or a cell is no plain JSON type; the message names row and column.
+        ValueError: the rows differ in columns.
+    """
+    copied = []
+    for number, row in enumerate(rows):
+        place = f"{where}, row {number}"
+        if not isinstance(row, Mapping):
+            raise TypeError(f"{place} is a {type(row).__name__}: a row is a dict")
+        if set(row) != set(rows[0]):
+            raise ValueError(f"{place} has columns {list(row)}, the first row {list(rows[0])}")
+        copied.append({column: plain(cell, f"{place}, column {column!r}") for column, cell in row.items()})
+    return copied
 
 
 def dumps(value: object, indent: int | None = None) -> str:

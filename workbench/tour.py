@@ -1,13 +1,12 @@
 """The tour: every headline analysis on a model that is already here, one line of finding each, one report."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.catalog import CATALOG, Entry, run
-from workbench.model import load
+from workbench.catalog import CATALOG, Entry, Subject, run
 from workbench.prompts import Needles, Prompts, data_folder
 from workbench.reports import report
 from workbench.result import Result
@@ -34,28 +33,20 @@ def tour_model() -> str:
     return BUNDLED_MODEL if bundled.is_file() else PLANTED_MODEL
 
 
-def tour(
-    model_name: str,
-    folder: Path,
-    store: Store,
-    fresh: bool = False,
-    catalog: Mapping[str, Entry] = CATALOG,
-) -> Iterator[Stop]:
+def tour(model: Subject, folder: Path, store: Store, fresh: bool = False) -> Iterator[Stop]:
     """Run every analysis that has tour knobs, save the runs, and write the report at the end.
 
     Args:
-        model_name: what `load` takes, such as `tour_model()`.
+        model: what `load` returned, for instance of `tour_model()`.
         folder: where `tour.html` is written.
         store: where the runs are saved.
         fresh: compute again even when the store holds the same runs.
-        catalog: the analyses to choose from.
 
     Yields:
         A stop after each analysis, so that whoever shows the tour can speak at once.
     """
-    model = load(model_name)
     results = []
-    for entry in catalog.values():
+    for entry in CATALOG.values():
         if entry.tour is None:
             continue
         begun = time.perf_counter()

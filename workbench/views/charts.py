@@ -5,29 +5,32 @@ from html import escape
 
 import numpy as np
 
-from workbench.views.colours import SERIES, colour_of
+from workbench.views.colours import SERIES, colour_of, series_colours
 from workbench.views.panels import Bounds, Chart, Cloud, Curve, Network
-from workbench.views.plane import WIDTH, Plane, drawing, label_room, labels_below, text, ticks, widened
+from workbench.views.plane import WIDTH, Plane, drawing, labels_below, left_room, text, ticks, widened
 from workbench.views.texts import number_text
 
 _HEIGHT = 280.0
 _NODES_WITH_LABELS = 40
+_MAX_DOTS = 240
+"""With more points in all, curves have no dots that show their numbers on hover."""
 
 
 def chart(panel: Chart) -> str:
     """Curves or bars over one labelled axis, with a legend above if there are several."""
     count = len(panel.x_labels)
-    plane = _plane((-0.5, max(count, 1) - 0.5), _range(panel), panel.log)
+    plane = _plane((-0.5, max(count, 1) - 0.5), _range(panel), panel.log, panel.x_labels)
     below, room = labels_below(
         panel.x_labels, plane.across(0.0), plane.width / max(count, 1), plane.bottom + 6
     )
     shapes = []
-    for number, curve in enumerate(panel.curves):
-        paint = SERIES[number % len(SERIES)]
+    paints = series_colours(len(panel.curves))
+    for number, (curve, paint) in enumerate(zip(panel.curves, paints, strict=True)):
         if panel.bars:
             shapes.append(_bars(curve, plane, paint, panel.x_labels, number, len(panel.curves)))
         else:
-            shapes.append(_line(curve, plane, paint, panel.x_labels))
+            dots = panel.x_labels if count * len(panel.curves) <= _MAX_DOTS else ()
+            shapes.append(_line(curve, plane, paint, dots))
     content = plane.frame() + "".join(shapes) + below + plane.titles(panel.x_title, panel.y_title, room)
     return _legend(panel.curves) + drawing(plane.bottom + room + 30, content, panel.title)
 
@@ -89,9 +92,9 @@ def _paint(panel: Cloud | Network, index: int) -> str:
     return "gray" if math.isnan(value) else colour_of(value, panel.bounds, panel.diverging)
 
 
-def _plane(x: Bounds, y: Bounds, log: bool = False) -> Plane:
-    """A plane that leaves room for the numbers at its left."""
-    left = 30 + label_room([f"{tick:g}" for tick in ticks(y, log)])
+def _plane(x: Bounds, y: Bounds, log: bool = False, x_labels: tuple[str, ...] = ()) -> Plane:
+    """A plane that leaves room for the numbers at its left and the labels below."""
+    left = left_room([f"{tick:g}" for tick in ticks(y, log)], x_labels)
     return Plane(left, 14.0, WIDTH - left - 10, _HEIGHT, x, y, log)
 
 
@@ -111,7 +114,7 @@ def _range(panel: Chart) -> Bounds:
 
 
 def _line(curve: Curve, plane: Plane, paint: str, labels: tuple[str, ...]) -> str:
-    """The band, the line (broken where there is no number) and a dot with its number for each point."""
+    """The band, the line (broken where there is no number) and a dot with its number for each label."""
     parts = []
     if curve.lower is not None and curve.upper is not None:
         edge = [*enumerate(curve.upper.tolist()), *reversed(list(enumerate(curve.lower.tolist())))]
@@ -125,10 +128,9 @@ def _line(curve: Curve, plane: Plane, paint: str, labels: tuple[str, ...]) -> st
         for piece in pieces
         if piece.strip()
     ]
-    if len(points) <= 128:
-        for (x, y), label, number in zip(points, labels, curve.values.tolist(), strict=True):
-            hover = f"{curve.name}, {label}: {number_text(number)}"
-            parts.append("" if math.isnan(y) else _dot(x, y, 3.0, paint, hover))
+    for (x, y), label, number in zip(points, labels, curve.values.tolist(), strict=False):
+        hover = f"{curve.name}, {label}: {number_text(number)}"
+        parts.append("" if math.isnan(y) else _dot(x, y, 3.0, paint, hover))
     return "".join(parts)
 
 
@@ -167,8 +169,8 @@ def _legend(curves: tuple[Curve, ...]) -> str:
     if len(curves) < 2:
         return ""
     names = "".join(
-        f'<span style="margin-right:1.2em"><span style="color:{SERIES[number % len(SERIES)]}">●</span> '
+        f'<span style="display:inline-block;margin-right:1.2em"><span style="color:{paint}">●</span> '
         f"<bdi>{escape(curve.name)}</bdi></span>"
-        for number, curve in enumerate(curves)
+        for curve, paint in zip(curves, series_colours(len(curves)), strict=True)
     )
     return f'<div class="legend"><small>{names}</small></div>'

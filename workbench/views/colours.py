@@ -12,6 +12,8 @@ DIVERGING = (
     "#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7", "#d1e5f0", "#92c5de", "#4393c3", "#2166ac",
 )  # fmt: skip
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7a00", "#7f7f7f")
+_GRADIENT = ("#0072b2", "#8a8a8a", "#d55e00")
+"""For many series in order; every part of it shows on light and on dark pages."""
 
 
 def scale(diverging: bool) -> tuple[str, ...]:
@@ -19,17 +21,27 @@ def scale(diverging: bool) -> tuple[str, ...]:
     return DIVERGING if diverging else SEQUENTIAL
 
 
+def series_colours(count: int) -> list[str]:
+    """A colour for each of some series: separate hues for a few, a gradient for more than there are hues."""
+    if count <= len(SERIES):
+        return list(SERIES[:count])
+    return [_mix(_GRADIENT, number / (count - 1)) for number in range(count)]
+
+
 def colour_of(value: float, bounds: tuple[float, float], diverging: bool) -> str:
     """The colour of a value between two bounds; values outside take the nearest bound's."""
     low, high = bounds
-    stops = scale(diverging)
-    place = min(max((value - low) / (high - low), 0.0), 1.0) * (len(stops) - 1)
-    index = min(int(place), len(stops) - 2)
-    mixed = (
-        round(first + (second - first) * (place - index))
-        for first, second in zip(_channels(stops[index]), _channels(stops[index + 1]), strict=True)
+    return _mix(scale(diverging), min(max((value - low) / (high - low), 0.0), 1.0))
+
+
+def _mix(stops: tuple[str, ...], place: float) -> str:
+    """The colour at a place between 0 and 1 along evenly spaced stops."""
+    along = place * (len(stops) - 1)
+    index = min(int(along), len(stops) - 2)
+    ends = zip(_channels(stops[index]), _channels(stops[index + 1]), strict=True)
+    return "#{:02x}{:02x}{:02x}".format(
+        *(round(first + (second - first) * (along - index)) for first, second in ends)
     )
-    return "#{:02x}{:02x}{:02x}".format(*mixed)
 
 
 def ink_on(colour: str) -> str:

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go  # noqa: TID251
 
-from workbench.views.colours import SERIES, colour_of, ink_on, scale
+from workbench.views.colours import SERIES, colour_of, ink_on, scale, series_colours
 from workbench.views.panels import Chart, Cloud, Curve, Grid, Network, Panel, Sheet, Strip
 from workbench.views.texts import number_text
 
@@ -68,8 +68,7 @@ def _grid(panel: Grid) -> go.Figure:
 
 def _chart(panel: Chart) -> go.Figure:
     figure = go.Figure()
-    for number, curve in enumerate(panel.curves):
-        colour = SERIES[number % len(SERIES)]
+    for curve, colour in zip(panel.curves, series_colours(len(panel.curves)), strict=True):
         figure.add_traces(_bars(curve, colour) if panel.bars else _line(curve, colour))
     ends = [-0.5, len(panel.x_labels) - 0.5]
     figure.update_xaxes(title={"text": escape(panel.x_title)}, range=ends, **_named_ticks(panel.x_labels))

@@ -22,7 +22,7 @@ from workbench.views.kinds import (
     check_view,
 )
 from workbench.views.panels import Bounds, Chart, Cloud, Curve, Grid, Network, Panel, Sheet, Strip
-from workbench.views.texts import cell_text, visible, words_of
+from workbench.views.texts import cell_text, readable, visible, words_of
 from workbench.views.thinning import MAX_CELLS, pool, stride, thin
 
 MAX_EDGES = 1000
@@ -73,7 +73,7 @@ def _grid(view: Heatmap, source: Source, select: Mapping[str, int]) -> Grid:
         x_labels=labels[view.x],
         y_labels=labels[view.y],
         value_title=_value_title(view.array, array),
-        bounds=bounds_of(array.values, view.diverging),
+        bounds=bounds_of(array.values, view.diverging, array.unit),
         diverging=view.diverging,
         upward=view.y.endswith("layer"),
     )
@@ -145,7 +145,7 @@ def _strip(view: Tokens, source: Source, select: Mapping[str, int]) -> Strip:
         values=values,
         axis=words_of(view.axis),
         value_title=_value_title(view.array, array),
-        bounds=bounds_of(array.values, view.diverging),
+        bounds=bounds_of(array.values, view.diverging, array.unit),
         diverging=view.diverging,
     )
 
@@ -155,7 +155,7 @@ def _sheet(view: Table, source: Source) -> Sheet:
     columns = tuple(view.columns) or tuple(rows[0] if rows else ())
     shown = rows[: view.rows]
     return Sheet(
-        title=view.title or words_of(view.table),
+        title=_title(view.title or words_of(view.table), []),
         headings=tuple(words_of(column) for column in columns),
         rows=tuple(tuple(cell_text(row[column]) for column in columns) for row in shown),
         numeric=tuple(all(type(row[column]) in (int, float) for row in shown) for column in columns),
@@ -190,11 +190,11 @@ def _network(view: Graph, source: Source) -> Network:
     )
 
 
-def bounds_of(values: np.ndarray, diverging: bool) -> Bounds:
+def bounds_of(values: np.ndarray, diverging: bool, unit: str = "") -> Bounds:
     """The limits of the colour scale: of the whole array, so that all its slices share one scale.
 
-    Effects get limits symmetric around zero. Scores start at zero, unless that would hide the
-    differences between them.
+    Effects get limits symmetric around zero. Probabilities start at zero; so do other scores, unless that
+    would hide the differences between them.
     """
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]
@@ -202,9 +202,9 @@ def bounds_of(values: np.ndarray, diverging: bool) -> Bounds:
     if diverging:
         largest = max(-low, high) or 1.0
         return -largest, largest
-    if 0 <= low <= high / 2:
-        low = 0.0
-    return (low, high) if low < high else (low, low + 1.0)
+    if 0 <= low <= high / 2 or low == high or (unit == "probability" and low >= 0):
+        low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if low < high else (0.0, 1.0)
 
 
 def _slice(array: Named, keep: tuple[str, ...], select: Mapping[str, int]) -> tuple[np.ndarray, list[str]]:
@@ -232,7 +232,7 @@ def _place_text(array: Named, axis: str, place: int) -> str:
 
 
 def _title(title: str, chosen: Sequence[str], downsampled: bool = False) -> str:
-    return ", ".join([title, *chosen, *["downsampled"] * downsampled])
+    return ", ".join([readable(title), *chosen, *["downsampled"] * downsampled])
 
 
 def _value_title(name: str, array: Named) -> str:

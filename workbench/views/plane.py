@@ -10,11 +10,15 @@ from html import escape
 
 from workbench.views.panels import Bounds
 
-WIDTH = 720
+WIDTH = 720.0
 """Width of every drawing in its own units; the page scales it."""
 LETTER = 6.4
 """Usual width of a letter at the size of the labels."""
-_MAX_LABEL = 150.0
+_MAX_LETTERS = 18
+_SLANT = 50.0
+"""Degrees by which labels that do not fit are turned."""
+_NARROW = 500.0
+"""A drawing shrinks no further than this, so that its texts can be read."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,24 @@ def labels_below(labels: tuple[str, ...], first: float, step: float, top: float)
     parts = []
     for index in range(0, len(labels), every):
         x, y = first + index * step, top + 10
-        turn = f' transform="rotate(-50 {x:.1f} {y:g})"' if slanted else ""
-        parts.append(text(round(x, 1), y, labels[index], "end" if slanted else "middle", turn))
-    return "".join(parts), 16 + (longest * 0.77 if slanted else 0.0)
+        turn = f' transform="rotate(-{_SLANT:g} {x:.1f} {y:g})"' if slanted else ""
+        parts.append(text(round(x, 1), y, fitted(labels[index]), "end" if slanted else "middle", turn))
+    return "".join(parts), 16 + (longest * math.sin(math.radians(_SLANT)) if slanted else 0.0)
 
 
 def label_room(labels: Iterable[str]) -> float:
     """How wide the longest label is."""
-    return min(max((len(label) for label in labels), default=0) * LETTER, _MAX_LABEL)
+    return max((len(fitted(label)) for label in labels), default=0) * LETTER
+
+
+def fitted(label: str) -> str:
+    """A label cut to what an axis has room for."""
+    return label if len(label) <= _MAX_LETTERS else label[: _MAX_LETTERS - 1] + "…"
+
+
+def left_room(y_labels: Iterable[str], x_labels: Iterable[str]) -> float:
+    """Room left of a drawing: for the vertical axis, and for the first label below if it is slanted."""
+    return max(32 + label_room(y_labels), label_room(x_labels) * math.cos(math.radians(_SLANT)))
 
 
 def ticks(bounds: Bounds, log: bool = False) -> list[float]:
@@ -124,7 +138,7 @@ def widened(values: Iterable[float], log: bool = False) -> Bounds:
     low, high = (min(finite), max(finite)) if finite else (0.1, 1.0)
     if log:
         return low / 1.1, high * 1.1
-    room = (high - low) * 0.04 or max(abs(high), 1.0) * 0.04
+    room = (high - low) * 0.04 or max(abs(high), 1.0) / 2
     return low - room, high + room
 
 
@@ -133,9 +147,10 @@ def text(x: float, y: float, content: str, anchor: str, more: str = "") -> str:
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{more}>{escape(content)}</text>'
 
 
-def drawing(height: float, content: str, name: str) -> str:
-    """The drawing as an SVG element that fills the width it is given."""
+def drawing(height: float, content: str, name: str, width: float = WIDTH) -> str:
+    """The drawing as an SVG element that fills the page up to its own width, and scrolls on a narrow one."""
+    look = f"width:100%;max-width:{width:g}px;min-width:{min(width, _NARROW):g}px;height:auto;display:block"
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(name)}" fill="currentColor" '
-        f'font-size="12" style="width:100%;max-width:{WIDTH}px;height:auto;display:block">{content}</svg>'
+        f'<div style="overflow-x:auto"><svg viewBox="0 0 {width:g} {height:g}" role="img" '
+        f'aria-label="{escape(name)}" fill="currentColor" font-size="12" style="{look}">{content}</svg></div>'
     )

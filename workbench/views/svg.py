@@ -12,9 +12,11 @@ from workbench.views.charts import chart, cloud, network
 from workbench.views.colours import colour_of, ink_on, scale
 from workbench.views.panels import Chart, Cloud, Grid, Network, Panel, Sheet, Strip
 from workbench.views.pixels import png_address
-from workbench.views.plane import WIDTH, drawing, label_room, labels_below, text, titles
-from workbench.views.texts import number_text
+from workbench.views.plane import WIDTH, drawing, fitted, labels_below, left_room, text, titles
+from workbench.views.texts import number_text, readable
 
+_TOP = 6.0
+"""Room above a grid for half a label."""
 _MAX_SHAPES = 1200
 """A grid with more cells becomes an image."""
 
@@ -34,7 +36,7 @@ def draw(panel: Panel, caption: str = "") -> str:
             body = _sheet(panel)
         case Network():
             body = network(panel) + (_scale(panel) if panel.values is not None else "")
-    below = f"<p>{escape(caption)}</p>" if caption else ""
+    below = f"<p>{escape(readable(caption))}</p>" if caption else ""
     return f'<figure class="view"><figcaption>{escape(panel.title)}</figcaption>{body}{below}</figure>'
 
 
@@ -43,7 +45,7 @@ def _grid(panel: Grid) -> str:
     values, y_labels = panel.values, panel.y_labels
     if panel.upward:
         values, y_labels = values[::-1], y_labels[::-1]
-    left = 26 + label_room(y_labels)
+    left = left_room(y_labels, panel.x_labels)
     wide = min((WIDTH - left - 8) / max(columns, 1), 64.0)
     tall = min(420 / max(rows, 1), 24.0)
     cells = _shapes(panel, values, y_labels) if values.size <= _MAX_SHAPES else _image(panel, values)
@@ -52,10 +54,15 @@ def _grid(panel: Grid) -> str:
     every = math.ceil(13 / tall)
     # counted from layer 0, wherever that is
     named = [row for row in range(rows) if (rows - 1 - row if panel.upward else row) % every == 0]
-    beside = "".join(text(left - 6, round((row + 0.5) * tall + 4, 1), y_labels[row], "end") for row in named)
-    middle = (left + columns * wide / 2, rows * tall / 2)
-    axes = titles(middle[0], rows * tall + room, middle[1], panel.x_title, panel.y_title)
-    return drawing(rows * tall + room + 30, placed + beside + below + axes, panel.title)
+    beside = "".join(
+        text(left - 6, round((row + 0.5) * tall + 4, 1), fitted(y_labels[row]), "end") for row in named
+    )
+    axes = titles(
+        left + columns * wide / 2, rows * tall + room, rows * tall / 2, panel.x_title, panel.y_title
+    )
+    width = max(left + columns * wide + 8, 160.0)
+    content = f'<g transform="translate(0 {_TOP:g})">{placed}{beside}{below}{axes}</g>'
+    return drawing(rows * tall + room + 30 + _TOP, content, panel.title, width)
 
 
 def _shapes(panel: Grid, values: np.ndarray, y_labels: tuple[str, ...]) -> str:
@@ -66,8 +73,8 @@ def _shapes(panel: Grid, values: np.ndarray, y_labels: tuple[str, ...]) -> str:
         for column, number in enumerate(numbers):
             paint = "none" if math.isnan(number) else colour_of(number, panel.bounds, panel.diverging)
             hover = escape(f"{place} {panel.x_labels[column]}: {number_text(number)}")
-            place_and_paint = f'x="{column}" y="{row}" width="1" height="1" fill="{paint}"'
-            parts.append(f"<rect {place_and_paint}><title>{hover}</title></rect>")
+            square = f'<path fill="{paint}" d="M{column} {row}h1v1h-1z">'
+            parts.append(f"{square}<title>{hover}</title></path>")
     return '<g shape-rendering="crispEdges" pointer-events="all">' + "".join(parts) + "</g>"
 
 

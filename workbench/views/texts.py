@@ -7,16 +7,28 @@ whoever draws must still escape them.
 import math
 import unicodedata
 
-_SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+_BREAKS = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 # Characters that turn the direction of what follows; they would reorder the text around a token.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def visible(text: str, limit: int = 32) -> str:
-    r"""A text with its hidden characters shown, cut to `limit` characters.
+def readable(text: str) -> str:
+    r"""A text in which nothing can hide or turn the reading order.
 
-    Spaces at the ends become ·, line breaks ⏎, tabs ⇥; other control characters and lone surrogates are
-    written as their code.
+    Control characters (but line breaks and tabs), turning marks and lone surrogates are written as their
+    code.
+
+    Example:
+        >>> readable("a\u202eb")
+        'a\\u202eb'
+    """
+    return "".join(letter if letter in "\n\t" else _sign(letter) for letter in text)
+
+
+def visible(text: str, limit: int = 32) -> str:
+    r"""A token with its hidden characters shown, cut to `limit` characters.
+
+    As `readable`, and spaces at the ends become ·, line breaks ⏎, tabs ⇥.
 
     Example:
         >>> visible(" the\n")
@@ -25,13 +37,11 @@ def visible(text: str, limit: int = 32) -> str:
     inner = text.strip(" ")
     start = len(text) - len(text.lstrip(" ")) if inner else len(text)
     end = len(text) - len(inner) - start
-    shown = "·" * start + "".join(_sign(letter) for letter in inner) + "·" * end
+    shown = "·" * start + "".join(_BREAKS.get(letter) or _sign(letter) for letter in inner) + "·" * end
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def _sign(letter: str) -> str:
-    if letter in _SIGNS and letter != " ":
-        return _SIGNS[letter]
     if unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNING:
         return f"\\u{ord(letter):04x}"
     return letter
@@ -73,4 +83,4 @@ def words_of(name: str) -> str:
         >>> words_of("retrieval_score")
         'retrieval score'
     """
-    return name.replace("_", " ")
+    return readable(name.replace("_", " "))

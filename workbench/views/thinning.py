@@ -28,7 +28,7 @@ def pool(
     block = -(-size // cells)
     starts = range(0, size, block)
     blocks = [values.take(range(start, min(start + block, size)), axis) for start in starts]
-    return np.stack([_farthest(one, axis) for one in blocks], axis), tuple(f"{labels[at]} …" for at in starts)
+    return np.stack([_farthest(one, axis) for one in blocks], axis), tuple(labels[at] for at in starts)
 
 
 def _farthest(values: np.ndarray, axis: int) -> np.ndarray:

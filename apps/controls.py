@@ -1,0 +1,104 @@
+"""Controls: widgets for the inputs and knobs of an analysis, made from its entry."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import streamlit as st
+
+from apps.session import knob_key
+from workbench import prompts
+from workbench.entry import Entry, Input
+from workbench.knobs import Knob, show
+
+TYPED = "typed at the left"
+"""The choice of the prompts in the side bar."""
+_WIDTH = 220
+
+
+def knob_controls(entry: Entry) -> dict[str, Any]:
+    """Draw a widget for each knob and return what they say."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        return {knob.name: _knob(entry.name, knob) for knob in entry.knobs}
+
+
+def input_controls(entry: Entry) -> list[str]:
+    """Draw a widget for each input that the side bar does not settle, and return where to read each from."""
+    with st.container(horizontal=True):
+        return [_input(entry.name, one) for one in entry.inputs]
+
+
+def read_inputs(entry: Entry, sources: Sequence[str], texts: Sequence[str]) -> tuple[Any, ...]:
+    """The inputs of an analysis.
+
+    Args:
+        entry: the analysis.
+        sources: for each input a bundled set, a file, or `TYPED`.
+        texts: the prompts of the side bar.
+
+    Raises:
+        ValueError: a prompt is empty, a file is damaged, or the dashboard cannot give this input.
+        FileNotFoundError: there is no such set or file.
+    """
+    return tuple(
+        prompts.Prompts.of(*texts) if source == TYPED else _reader(one.type)(source)
+        for one, source in zip(entry.inputs, sources, strict=True)
+    )
+
+
+def _knob(analysis: str, knob: Knob) -> Any:
+    label = knob.name.replace("_", " ")
+    default: Any = knob.default
+    look: dict[str, Any] = {
+        "key": knob_key(analysis, knob.name),
+        "help": knob.doc or None,
+        "bind": "query-params",
+    }
+    match knob.type:
+        case "int":
+            return st.number_input(label, value=default, step=1, width=_WIDTH, **look)
+        case "float":
+            return st.number_input(label, value=default, step=None, format="%g", width=_WIDTH, **look)
+        case "bool":
+            return st.toggle(label, value=default, **look)
+        case "Literal":
+            index = knob.choices.index(default)
+            return st.selectbox(label, knob.choices, index=index, width=_WIDTH, **look)
+        case _:
+            return st.text_input(label, value=show(default), placeholder=knob.allowed, width=_WIDTH, **look)
+
+
+def _input(analysis: str, one: Input) -> str:
+    typed = [TYPED] if one.type == "Prompts" else []
+    return st.selectbox(
+        one.name.replace("_", " "),
+        [*typed, *_bundled(one.type)],
+        key=f"{analysis}.{one.name}",
+        help=f"{one.doc} Choose a set that ships with the workbench, or write the path of a JSONL file.",
+        accept_new_options=True,
+        bind="query-params",
+        width=2 * _WIDTH,
+    )
+
+
+@cache
+def _bundled(kind: str) -> list[str]:
+    """The bundled sets that can be read as inputs of this type."""
+    names = sorted(file.stem for file in (prompts.data_folder() / "prompts").glob("*.jsonl"))
+    return [name for name in names if _can_read(kind, name)]
+
+
+def _can_read(kind: str, name: str) -> bool:
+    try:
+        _reader(kind)(name)
+    except ValueError:  # the set has other fields
+        return False
+    return True
+
+
+def _reader(kind: str) -> Callable[[str], Any]:
+    """What reads inputs of this type from a file or a bundled set."""
+    found = getattr(prompts, kind, None)
+    if found is None:
+        raise ValueError(f"the dashboard cannot give a {kind} yet: run this analysis in Python")
+    return found.read

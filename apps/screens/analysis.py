@@ -1,0 +1,134 @@
+"""The page of an analysis, made from its entry: heading, controls, run button, result."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from apps.controls import input_controls, knob_controls, read_inputs
+from apps.service import Order, saved_result, service
+from apps.session import adopt, chosen, show_run, shown_run
+from apps.show import show
+from apps.trouble import tell_failure, tell_mistake
+from apps.watch import find_job, watch
+from apps.wording import counted, duration, inert, size
+from workbench.entry import Entry
+from workbench.knobs import plain
+from workbench.mistakes import MISTAKES, sentence
+from workbench.result import Result
+
+
+def analysis_page(entry: Entry) -> None:
+    """Draw the page of an analysis."""
+    _heading(entry)
+    with st.container(border=True):
+        order = _order(entry, input_controls(entry), knob_controls(entry))
+        if _run_button(order) and order is not None:
+            st.session_state[f"{entry.name} job"] = service().submit(order).id
+            st.rerun()
+    _job(entry)
+    if (run := shown_run(entry.name)) is not None:
+        _result(entry, run, order)
+
+
+def _heading(entry: Entry) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.header(entry.title, anchor=False, width="content")
+        with st.popover(
+            "", icon=":material/help:", help="What it finds, how, and when it lies", type="tertiary"
+        ):
+            st.markdown(entry.about)
+            st.markdown(f"**It gives**: {entry.returns}")
+    st.markdown(f"{entry.summary} Source: {_reference(entry.reference)}.")
+
+
+def _reference(reference: str) -> str:
+    """The source, as a link where it has an address."""
+    kind, _, name = reference.partition(":")
+    if kind.lower() == "arxiv":
+        return f"[{reference}](https://arxiv.org/abs/{name.strip()})"
+    return f"[{reference}](https://doi.org/{name.strip()})" if kind.lower() == "doi" else inert(reference)
+
+
+def _order(entry: Entry, sources: Sequence[str], knobs: Mapping[str, Any]) -> Order | None:
+    """What the widgets ask for; None, with the reason on the page, when it cannot be done."""
+    choice = chosen()
+    try:
+        values = entry.parse_knobs(knobs)
+        return Order(entry, choice.model, choice.dtype, read_inputs(entry, sources, choice.prompts), values)
+    except MISTAKES as error:
+        tell_mistake(error)
+        return None
+
+
+def _run_button(order: Order | None) -> bool:
+    """Draw the button, which tells the cost; whether it was pressed."""
+    label, refusal = "Run", None
+    if order is not None:
+        label, refusal = _plan(order)
+    pressed = st.button(label, type="primary", key="run", disabled=order is None or refusal is not None)
+    if refusal:
+        st.error(inert(refusal))
+    return pressed
+
+
+def _plan(order: Order) -> tuple[str, str | None]:
+    """What the button says, and why it cannot be pressed."""
+    model = service().models.find(order.model, order.dtype)
+    if model is None:
+        return f"Load {inert(order.model)} and run", None
+    if (refusal := order.entry.refusal(model)) is not None:
+        return "Run", refusal
+    try:
+        cost = order.entry.cost(model, *order.inputs, **order.knobs)
+    except MISTAKES as error:
+        return "Run", sentence(error)
+    if cost is None:
+        return "Run", None
+    return (
+        f"Run: {counted(cost.passes, 'pass')}, {duration(cost.seconds(model))}, {size(cost.bytes)}",
+        None,
+    )
+
+
+def _job(entry: Entry) -> None:
+    """How the last run asked for on this page is doing."""
+    job = find_job(st.session_state.get(f"{entry.name} job"))
+    if job is None:
+        return
+    if not job.finished:
+        watch([job.id], "page")
+    elif job.state == "failed":
+        tell_failure(job)
+    elif job.state == "cancelled":
+        st.info("Stopped. Nothing of it was kept.")
+    else:
+        del st.session_state[f"{entry.name} job"]
+        show_run(entry.name, service().run_of(job.id))
+
+
+def _result(entry: Entry, run: str, order: Order | None) -> None:
+    """The run that the address names."""
+    try:
+        result = saved_result(run)
+    except MISTAKES as error:
+        st.warning(inert(f"{sentence(error)}. Press Run to compute it here."))
+        return
+    if result.analysis != entry.name:
+        st.warning(inert(f"run {run} is of {result.title}, not of {entry.title}"))
+        return
+    if order is None or not _answers(result, order):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("The settings above are not those of the result below.")
+            st.button("Set them back", on_click=adopt, args=(result,), type="tertiary")
+    show(result, run)
+
+
+def _answers(result: Result, order: Order) -> bool:
+    """Whether a result is what the order asks for."""
+    return (
+        result.model["name"] == order.model
+        and order.dtype in ("auto", result.model["dtype"])
+        and result.params == {name: plain(value) for name, value in order.knobs.items()}
+        and list(result.inputs.values()) == [given.describe() for given in order.inputs]
+    )

@@ -1,0 +1,89 @@
+"""What one tab has chosen. Widgets keep it under these keys, and the address bar shows it."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import streamlit as st
+
+from apps.service import saved_result
+from workbench import catalog
+from workbench.knobs import show
+from workbench.mistakes import MISTAKES
+from workbench.result import Result
+
+RUN = "run"
+"""The parameter of the address that names the run on show."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model and the prompts of the side bar."""
+
+    model: str
+    dtype: str
+    prompts: tuple[str, ...]
+
+
+def chosen() -> Choice:
+    """What the side bar says."""
+    state = st.session_state
+    lines = tuple(line for line in state["prompts"].splitlines() if line.strip())
+    return Choice((state["model"] or "").strip(), state["dtype"], lines)
+
+
+def knob_key(analysis: str, knob: str) -> str:
+    """The key of a knob's widget, and its name in the address."""
+    return f"{analysis}.{knob}"
+
+
+def shown_run(analysis: str) -> str | None:
+    """The run that the page of an analysis shows: that of the address, else the last one seen here."""
+    run = st.query_params.get(RUN) or st.session_state.get(f"{analysis} run")
+    if run is not None:
+        show_run(analysis, run)
+    return run
+
+
+def show_run(analysis: str, run: str) -> None:
+    """Make a run the one that the page shows and its address names."""
+    st.session_state[f"{analysis} run"] = st.session_state["adopted"] = run
+    if st.query_params.get(RUN) != run:
+        st.query_params[RUN] = run
+
+
+def adopt_link() -> None:
+    """When the address names nothing but a saved run, set all widgets as they were for that run.
+
+    Must be called before any widget is drawn. A run that is not here is left to its page to explain.
+    """
+    run = st.query_params.get(RUN)
+    if run is None or set(st.query_params) != {RUN} or st.session_state.get("adopted") == run:
+        return
+    st.session_state["adopted"] = run
+    with suppress(*MISTAKES):
+        adopt(saved_result(run))
+
+
+def adopt(result: Result) -> None:
+    """Set all widgets as they were for a result.
+
+    Raises:
+        KeyError: its analysis is not in the catalogue.
+        ValueError: it was made by other knobs than there are now.
+    """
+    entry = catalog.CATALOG[result.analysis]
+    values = entry.parse_knobs(result.params)
+    st.session_state["model"] = result.model["name"]
+    st.session_state["dtype"] = result.model["dtype"]
+    if texts := _prompts_of(result):
+        st.session_state["prompts"] = "\n".join(texts)
+    for knob in entry.knobs:
+        as_text = knob.type in ("tuple[int, ...]", "list[Site]")
+        value = values[knob.name]
+        st.session_state[knob_key(entry.name, knob.name)] = show(value) if as_text else value
+
+
+def _prompts_of(result: Result) -> list[str]:
+    """The texts of the prompts that a result was made from."""
+    described = [given for given in result.inputs.values() if given.get("type") == "prompts"]
+    return [prompt["text"] for given in described for prompt in given["prompts"]]

@@ -1,0 +1,203 @@
+"""Show: a result on a page. Everything that is seen is in the result; nothing is computed here."""
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas
+import streamlit as st
+
+from apps.wording import counted, duration, inert
+from workbench.reproduce import command_line, python_lines
+from workbench.result import Check, Result
+from workbench.strict_json import dumps
+from workbench.views import Scatter, Table, Tokens, View, markup
+from workbench.views.texts import cell_text, visible, words_of
+
+
+def show(result: Result, run: str) -> None:
+    """Draw a result.
+
+    Args:
+        result: what to draw.
+        run: its id in the store; makes the keys of the widgets.
+    """
+    st.html(f'<p style="font-size:1.2rem;font-weight:600;margin:0">{escape(result.finding)}</p>')
+    with st.container(horizontal=True, vertical_alignment="center"):
+        checks_badge(result.checks)
+        _downloads(result, run)
+        _reproduction(result)
+        st.caption(f"{inert(str(result.model.get('name')))}, {_made(result)}, run {inert(run)}")
+    _scalars(result)
+    for place in range(len(result.views)):
+        _picture(result, run, place)
+    _tables(result)
+    if result.notes:
+        st.html("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in result.notes) + "</ul>")
+
+
+def checks_badge(checks: Sequence[Check]) -> None:
+    """How many self-checks passed; a click tells each value and what was allowed."""
+    failed = [check for check in checks if not check.passed]
+    if not checks:
+        return
+    label = f"{counted(len(checks), 'check')} passed"
+    if failed:
+        label = f"{len(failed)} of {counted(len(checks), 'check')} FAILED"
+    with st.popover(label, icon=":material/error:" if failed else ":material/verified:"):
+        st.caption("A check passes when its value is at most the tolerance.")
+        rows = [
+            {"check": c.name, "value": c.value, "tolerance": c.tolerance, "passed": c.passed} for c in checks
+        ]
+        digits = st.column_config.NumberColumn(format="%.3g")
+        st.dataframe(rows, width=560, hide_index=True, column_config={"value": digits, "tolerance": digits})
+
+
+def _made(result: Result) -> str:
+    seconds = result.made.get("seconds")
+    return str(result.made.get("date", "")) if seconds is None else f"computed in {duration(seconds)}"
+
+
+def _scalars(result: Result) -> None:
+    cells = "".join(
+        f'<div style="padding-right:2rem"><small>{escape(words_of(name))}</small><br>'
+        f"<b><bdi>{escape(cell_text(value) or 'none')}</bdi></b></div>"
+        for name, value in result.scalars.items()
+    )
+    if cells:
+        st.html(f'<div style="display:flex;flex-wrap:wrap;row-gap:.5rem">{cells}</div>')
+
+
+@st.fragment
+def _picture(result: Result, run: str, place: int) -> None:
+    """One view with its select boxes; a change there draws this view only."""
+    view = result.views[place]
+    with st.container(border=True):
+        select = _axis_boxes(result, view, f"{run} {place}")
+        if isinstance(view, Tokens):
+            st.html(markup(view, result, select))
+        elif isinstance(view, Table):
+            st.html(f"<b>{escape(view.title or words_of(view.table))}</b>")
+            frame = result.table(view.table)
+            st.dataframe(_readable(frame[list(view.columns)] if view.columns else frame), hide_index=True)
+        else:
+            drawn = result.figure(place, select, dark=st.context.theme.type == "dark")
+            title = str(drawn.layout.title.text)
+            st.plotly_chart(
+                drawn,
+                theme=None,
+                key=f"{run} {place}",
+                alt=f"{title}. {result.finding}",
+                config={"displaylogo": False},
+            )
+        if view.caption:
+            st.html(f"<p>{escape(view.caption)}</p>")
+        _numbers(result, view, f"{run} {place}")
+
+
+def _axis_boxes(result: Result, view: View, key: str) -> dict[str, int]:
+    """A select box for each axis of the view's arrays that the picture does not show."""
+    if isinstance(view, Scatter) or not view.read_arrays:
+        return {}
+    array = result.named(view.read_arrays[0])
+    hidden = [axis for axis in array.axes if axis not in view.read_axes and array.size(axis) > 1]
+    with st.container(horizontal=True):
+        return {
+            axis: st.selectbox(
+                words_of(axis),
+                range(array.size(axis)),
+                index=(view.select or {}).get(axis, 0) % array.size(axis),
+                format_func=lambda index, axis=axis: _entry_name(array.labels.get(axis), index),
+                key=f"{key} {axis}",
+                width=220,
+            )
+            for axis in hidden
+        }
+
+
+def _entry_name(labels: tuple[str, ...] | None, index: int) -> str:
+    return str(index) if labels is None else f"{index} {visible(labels[index])}"
+
+
+def _numbers(result: Result, view: View, key: str) -> None:
+    """Downloads of the numbers behind a picture."""
+    with st.container(horizontal=True):
+        for name in dict.fromkeys((*view.read_arrays, *view.read_columns)):
+            for kind, write in {"csv": _csv, "json": _json}.items():
+                st.download_button(
+                    f"{inert(words_of(name))}\\.{kind}",
+                    lambda name=name, write=write: write(result, name),
+                    file_name=f"{name}.{kind}",
+                    key=f"{key} {name} {kind}",
+                    icon=":material/download:",
+                    type="tertiary",
+                    on_click="ignore",
+                )
+
+
+def _csv(result: Result, name: str) -> str:
+    return result.table(name).to_csv(index=False)
+
+
+def _json(result: Result, name: str) -> str:
+    """A table as its rows, or an array with its axes."""
+    if name in result.tables:
+        return dumps(result.tables[name], indent=1)
+    array = result.named(name)
+    labels = {axis: list(texts) for axis, texts in array.labels.items()}
+    about = {"name": name, "axes": list(array.axes), "unit": array.unit, "labels": labels}
+    return dumps({**about, "values": array.values.tolist()})
+
+
+def _tables(result: Result) -> None:
+    """The tables that no view shows."""
+    shown = {name for view in result.views for name in view.read_columns}
+    for name in result.tables.keys() - shown:
+        with st.expander(inert(words_of(name))):
+            st.dataframe(_readable(result.table(name)), hide_index=True)
+
+
+def _readable(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """The table with the hidden characters of its texts shown."""
+    return frame.map(lambda cell: visible(cell, limit=200) if isinstance(cell, str) else cell)
+
+
+def _downloads(result: Result, run: str) -> None:
+    with st.popover("Download", icon=":material/download:"):
+        look: dict[str, Any] = {"on_click": "ignore", "width": "stretch"}
+        st.download_button("Report (HTML)", lambda: _report(result), f"{result.analysis}-{run}.html", **look)
+        st.download_button(
+            "Result (JSON and safetensors)", lambda: _archive(result), f"{result.analysis}-{run}.zip", **look
+        )
+
+
+def _reproduction(result: Result) -> None:
+    """The lines of Python and of the shell that make the result again."""
+    with st.popover("Reproduce", icon=":material/code:", width="content"):
+        st.caption("Python")
+        st.code(python_lines(result), language="python")
+        if (command := command_line(result)) is not None:
+            st.caption("Shell")
+            st.code(command, language="bash")
+
+
+def _report(result: Result) -> bytes:
+    from workbench.reports import report
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.html"
+        report([result], file)
+        return file.read_bytes()
+
+
+def _archive(result: Result) -> bytes:
+    """The folder of a saved result as a zip file."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in result.files().items():
+            archive.writestr(name, content)
+    return packed.getvalue()

@@ -1,0 +1,303 @@
+"""The pages of the dashboard without a browser: controls, runs, failures, links."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+from toys import HEADER, WORD_COUNT, Toy, toy_package
+
+from apps import service as service_module
+from apps.controls import TYPED, read_inputs
+from apps.service import service
+from apps.wording import counted, duration, inert, size
+from workbench import catalog
+from workbench.entry import Entry, Input
+from workbench.prompts import Prompts
+from workbench.result import Check, Named, Result
+
+DASHBOARD = Path(__file__).parent.parent / "apps" / "dashboard.py"
+SOON = 60.0
+NASTY = "<script>window.PWN=1</script> ![x](http://y) :red[z] $1$ `a`"
+
+FAILING = (
+    HEADER
+    + '''
+
+@analysis(title="Failing", family="depth", reference="arXiv:2404.15574")
+def failing(model, *, mistake: bool = True) -> Result:
+    """Fail.
+
+    Args:
+        mistake: whose fault it is.
+
+    Returns:
+        Nothing.
+    """
+    raise ValueError("layer 99 was asked: allowed are 0-3") if mistake else RuntimeError("our own defect")
+'''
+)
+
+
+class ToyModel(Toy):
+    """A stand-in for a loaded model, with what the side bar asks of it."""
+
+    parameters = 12
+    dtype = np.dtype("float32")
+
+    def identity(self) -> dict:
+        return {
+            **super().identity(),
+            "parameters": 12,
+            "checks": [{"name": "sums", "value": 2.0, "tolerance": 1.0, "passed": False}],
+        }
+
+    def tokens(self, prompts: Prompts) -> SimpleNamespace:
+        return SimpleNamespace(text=tuple(tuple(prompt.text.split(" ")) for prompt in prompts))
+
+
+class ToyModels:
+    """Gives the toy model, once it is loaded."""
+
+    toy = ToyModel()
+
+    def __init__(self) -> None:
+        self.loaded = False
+
+    def find(self, name: str, dtype: str) -> ToyModel | None:
+        return self.toy if self.loaded else None
+
+    def load(self, name: str, dtype: str) -> ToyModel:
+        self.loaded = True
+        return self.toy
+
+
+def one_page(name):
+    from apps.screens.analysis import analysis_page
+    from apps.session import adopt_link
+    from apps.sidebar import side_bar
+    from workbench import catalog
+
+    adopt_link()
+    side_bar()
+    analysis_page(catalog.CATALOG[name])
+
+
+@pytest.fixture(autouse=True)
+def fresh_service(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(service_module, "Models", ToyModels)
+    monkeypatch.setattr(ToyModels, "toy", ToyModel())
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def toys(tmp_path, monkeypatch):
+    with toy_package(tmp_path, monkeypatch) as entries:
+        (entries.folder / "word_count.py").write_text(WORD_COUNT)
+        (entries.folder / "failing.py").write_text(FAILING)
+        yield entries
+
+
+def open_page(name: str, **address: str) -> AppTest:
+    page = AppTest.from_function(one_page, kwargs={"name": name}, default_timeout=SOON)
+    for key, value in address.items():
+        page.query_params[key] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def press_run(page: AppTest) -> AppTest:
+    """Press Run, wait for the job, and look at the page again."""
+    page.button(key="run").click().run()
+    service().jobs.wait(service().jobs.all()[-1].id, SOON)
+    return page.run()
+
+
+def texts(page: AppTest) -> str:
+    return "\n".join(str(part.body) for part in page.get("html"))
+
+
+def test_the_first_page_opens_without_torch(tmp_path):
+    program = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+page = AppTest.from_file({str(DASHBOARD)!r}, default_timeout=60).run()
+assert not page.exception, page.exception
+print(page.header[0].value, {{"torch", "transformers", "plotly"}} & set(sys.modules))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert found.stdout.strip() == "Look inside a language model set()", found.stderr
+
+
+@pytest.mark.parametrize("name", list(catalog.CATALOG))
+def test_every_analysis_has_a_page_with_a_widget_for_each_knob(name):
+    entry = catalog.CATALOG[name]
+    page = open_page(name)
+    assert page.header[0].value == entry.title
+    kinds = {"int": "number_input", "float": "number_input", "bool": "toggle", "Literal": "selectbox"}
+    for knob in entry.knobs:
+        widget = page.get_by_key(f"{name}.{knob.name}")
+        assert widget.type == kinds.get(knob.type, "text_input")
+        assert widget.help == knob.doc
+    assert entry.parse_knobs({k.name: page.session_state[f"{name}.{k.name}"] for k in entry.knobs}) == (
+        entry.parse_knobs({})
+    )
+
+
+def test_a_run_is_computed_with_what_the_widgets_say_and_then_shown(toys):
+    page = open_page("word_count")
+    page.text_area(key="prompts").set_value("one two\n\nthree").run()
+    page.number_input(key="word_count.repeat").set_value(2)
+    page.selectbox(key="word_count.unit").set_value("letters").run()
+    press_run(page)
+    assert "24 letters" in texts(page)
+    result = service().store.get(page.query_params["run"][0])
+    assert result.params["repeat"] == 2
+    assert [prompt["text"] for prompt in result.inputs["prompts"]["prompts"]] == ["one two", "three"]
+
+
+def test_the_button_tells_the_cost_once_the_model_is_loaded(toys):
+    page = open_page("word_count")
+    assert page.button(key="run").label == r"Load planted\:tour and run"
+    service().models.load("toy", "auto")
+    assert page.run().button(key="run").label == "Run: 1 pass, about 5 s, 1 kB"
+
+
+def test_a_model_that_cannot_serve_the_analysis_is_refused_with_the_reason(toys):
+    service().models.load("toy", "auto")
+    ToyModels.toy.missing = "pattern"
+    page = open_page("word_count")
+    assert page.button(key="run").disabled
+    assert "needs pattern on toy" in page.error[0].value
+
+
+@pytest.mark.parametrize(
+    ("knob", "text", "told"),
+    [
+        ("layers", "1,x", r"knob layers takes whole numbers such as 0\,3\,8\-11\, found \'1\,x\'"),
+        ("at", "L1.resid_pots", r"did you mean resid\_post"),
+    ],
+)
+def test_a_knob_that_cannot_be_read_is_one_sentence_and_no_run(toys, knob, text, told):
+    page = open_page("word_count")
+    page.text_input(key=f"word_count.{knob}").set_value(text).run()
+    assert told.replace(r"\_", "_") in page.error[0].value.replace(r"\_", "_")
+    assert page.button(key="run").disabled
+    assert not page.exception
+
+
+def test_an_empty_prompt_is_one_sentence(toys):
+    page = open_page("word_count")
+    page.text_area(key="prompts").set_value(" \n").run()
+    assert "no prompt was given" in page.error[0].value
+
+
+def test_a_users_mistake_in_a_run_is_one_sentence_and_a_defect_is_told_in_full(toys):
+    page = press_run(open_page("failing"))
+    assert page.error[0].value == inert("layer 99 was asked: allowed are 0-3")
+    assert not page.code
+    page.toggle(key="failing.mistake").set_value(False).run()
+    press_run(page)
+    assert page.error[0].value == inert("RuntimeError: our own defect")
+    assert "Traceback" in page.code[0].value
+
+
+def test_a_link_to_a_run_shows_it_without_computing_and_sets_the_widgets(toys):
+    page = open_page("word_count")
+    page.text_area(key="prompts").set_value("a b c").run()
+    page.text_input(key="word_count.layers").set_value("1-3").run()
+    run = press_run(page).query_params["run"][0]
+    jobs = len(service().jobs.all())
+    other = open_page("word_count", run=run)
+    assert "3 words" in texts(other)
+    assert other.text_area(key="prompts").value == "a b c"
+    assert other.text_input(key="word_count.layers").value == "1,2,3"
+    assert other.selectbox(key="model").value == "toy"
+    assert len(service().jobs.all()) == jobs
+
+
+def test_a_link_restores_the_widgets_that_it_names(toys):
+    page = open_page("word_count", **{"word_count.repeat": "4", "prompts": "x\ny", "model": "/a/folder"})
+    assert page.number_input(key="word_count.repeat").value == 4
+    assert page.text_area(key="prompts").value == "x\ny"
+    assert page.selectbox(key="model").value == "/a/folder"
+
+
+def test_a_run_that_is_not_here_is_said_to_be_missing(toys):
+    page = open_page("word_count", run="abc123")
+    assert "there is no run" in page.warning[0].value
+    assert not page.button(key="run").disabled
+
+
+def test_a_result_of_other_settings_is_marked_and_they_can_be_set_back(toys):
+    page = press_run(open_page("word_count"))
+    page.selectbox(key="model").set_value("toy").run()
+    marked = [caption.value for caption in page.caption if "not those of the result" in caption.value]
+    assert not marked
+    page.number_input(key="word_count.repeat").set_value(3).run()
+    assert any("not those of the result" in caption.value for caption in page.caption)
+    next(button for button in page.button if button.label == "Set them back").click().run()
+    assert page.number_input(key="word_count.repeat").value == 1
+
+
+def test_the_side_bar_shows_tokens_and_which_self_check_failed(toys):
+    service().models.load("toy", "auto")
+    page = open_page("word_count", prompts=NASTY)
+    strip = texts(page)
+    assert 'title="position 0">&lt;script&gt;window.PWN=1&lt;/script&gt;</bdi>' in strip
+    assert "<script" not in strip
+    assert [popover.label for popover in page.get("popover")][0] == "1 of 1 check FAILED"
+
+
+def test_foreign_texts_in_a_result_are_escaped(toys):
+    result = Result(
+        analysis="word_count",
+        title="Word count",
+        model={"name": NASTY, "dtype": "float32"},
+        arrays={"length": Named(np.ones(1), ("example",), labels={"example": (NASTY,)})},
+        scalars={"token": NASTY},
+        finding=NASTY,
+        notes=(NASTY,),
+        checks=(Check("sum", 0.0, 1.0),),
+    )
+    page = open_page("word_count", run=service().store.put(result, "key"))
+    shown = texts(page)
+    assert shown.count("&lt;script&gt;") == 3
+    assert "<script" not in shown
+    assert all("![x]" not in caption.value for caption in page.caption)
+
+
+def test_the_first_page_lists_the_newest_findings(toys):
+    service().store.put(Result(analysis="word_count", title="Word count", finding=NASTY), "key")
+    page = AppTest.from_file(str(DASHBOARD), default_timeout=SOON).run()
+    assert not page.exception
+    assert [text.value for text in page.text] == [NASTY]
+    assert [markdown.value for markdown in page.markdown] == ["**Lens**", "**Depth**"]
+
+
+def test_inputs_that_the_dashboard_cannot_give_are_named():
+    entry = Entry("x", "X", "lens", "folklore", inputs=(Input("prompts", "Prompts"), Input("coder", "Coder")))
+    with pytest.raises(ValueError, match="cannot give a Coder"):
+        read_inputs(entry, [TYPED, "a"], ["one"])
+    assert read_inputs(Entry("x", "X", "lens", "folklore", inputs=entry.inputs[:1]), [TYPED], ["one"]) == (
+        Prompts.of("one"),
+    )
+
+
+def test_words_of_numbers_and_texts():
+    assert inert("a_b\n*c*") == r"a\_b \*c\*"
+    assert (counted(1, "pass"), counted(2, "pass"), counted(1200, "job")) == (
+        "1 pass",
+        "2 passes",
+        "1,200 jobs",
+    )
+    assert (duration(59.6), duration(3600)) == ("about 1 min 0 s", "about 1 h 0 min")
+    assert (size(1), size(999_999), size(2.5e9)) == ("1 kB", "1000 kB", "2.5 GB")

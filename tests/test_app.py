@@ -63,7 +63,7 @@ class ToyModel(Toy):
 class ToyModels:
     """Gives the toy model, once it is loaded."""
 
-    toy = ToyModel()
+    toy = ToyModel(name="planted:copy")
 
     def __init__(self) -> None:
         self.loaded = False
@@ -91,7 +91,7 @@ def one_page(name):
 def fresh_service(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(service_module, "Models", ToyModels)
-    monkeypatch.setattr(ToyModels, "toy", ToyModel())
+    monkeypatch.setattr(ToyModels, "toy", ToyModel(name="planted:copy"))
     st.cache_resource.clear()
 
 
@@ -129,7 +129,7 @@ import sys
 from streamlit.testing.v1 import AppTest
 page = AppTest.from_file({str(DASHBOARD)!r}, default_timeout=60).run()
 assert not page.exception, page.exception
-print(page.header[0].value, {{"torch", "transformers", "plotly"}} & set(sys.modules))
+print(page.header[0].value, {{"torch", "transformers"}} & set(sys.modules))
 """
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
@@ -167,16 +167,16 @@ def test_a_run_is_computed_with_what_the_widgets_say_and_then_shown(toys):
 def test_the_button_tells_the_cost_once_the_model_is_loaded(toys):
     page = open_page("word_count")
     assert page.button(key="run").label == r"Load planted\:tour and run"
-    service().models.load("toy", "auto")
+    service().models.load("planted:copy", "auto")
     assert page.run().button(key="run").label == "Run: 1 pass, about 5 s, 1 kB"
 
 
 def test_a_model_that_cannot_serve_the_analysis_is_refused_with_the_reason(toys):
-    service().models.load("toy", "auto")
+    service().models.load("planted:copy", "auto")
     ToyModels.toy.missing = "pattern"
     page = open_page("word_count")
     assert page.button(key="run").disabled
-    assert "needs pattern on toy" in page.error[0].value
+    assert r"needs pattern on planted\:copy" in page.error[0].value
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_link_to_a_run_shows_it_without_computing_and_sets_the_widgets(toys):
     assert "3 words" in texts(other)
     assert other.text_area(key="prompts").value == "a b c"
     assert other.text_input(key="word_count.layers").value == "1,2,3"
-    assert other.selectbox(key="model").value == "toy"
+    assert other.selectbox(key="model").value == "planted:copy"
     assert len(service().jobs.all()) == jobs
 
 
@@ -238,10 +238,8 @@ def test_a_run_that_is_not_here_is_said_to_be_missing(toys):
 
 
 def test_a_result_of_other_settings_is_marked_and_they_can_be_set_back(toys):
-    page = press_run(open_page("word_count"))
-    page.selectbox(key="model").set_value("toy").run()
-    marked = [caption.value for caption in page.caption if "not those of the result" in caption.value]
-    assert not marked
+    page = press_run(open_page("word_count", model="planted:copy"))
+    assert not any("not those of the result" in caption.value for caption in page.caption)
     page.number_input(key="word_count.repeat").set_value(3).run()
     assert any("not those of the result" in caption.value for caption in page.caption)
     next(button for button in page.button if button.label == "Set them back").click().run()
@@ -249,12 +247,12 @@ def test_a_result_of_other_settings_is_marked_and_they_can_be_set_back(toys):
 
 
 def test_the_side_bar_shows_tokens_and_which_self_check_failed(toys):
-    service().models.load("toy", "auto")
+    service().models.load("planted:copy", "auto")
     page = open_page("word_count", prompts=NASTY)
     strip = texts(page)
     assert 'title="position 0">&lt;script&gt;window.PWN=1&lt;/script&gt;</bdi>' in strip
     assert "<script" not in strip
-    assert [popover.label for popover in page.get("popover")][0] == "1 of 1 check FAILED"
+    assert "1 of 1 check FAILED" in [block.proto.popover.label for block in page.get("popover")]
 
 
 def test_foreign_texts_in_a_result_are_escaped(toys):

@@ -16,6 +16,7 @@ _HOME = {
     "trace": "tracer",
     "Trace": "tracer",
     "edited": "edit",
+    "greedy": "generate",
     "run": "catalog",
     "analysis": "catalog",
     "CATALOG": "catalog",

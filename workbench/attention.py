@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.cache import empty_cache, filled_cache, layer_of
+from workbench.cache import empty_cache, filled_cache, keeps, layer_of
 from workbench.metrics import top_two_margin
 from workbench.model import Model
 from workbench.words import Site
@@ -81,10 +81,14 @@ def read_rows(model: Model, ids: list[int], cache: Any) -> tuple[Float[Tensor, "
     """Continue a cached prompt by some tokens: their logits, and the top key of each of their queries.
 
     Raises:
-        ValueError: the model has no attention scores.
+        ValueError: a layer without attention scores, or hooked attention that does not read the cache.
     """
-    layers = model.capabilities.served.get("scores", ())
+    layers = range(model.shape.n_layers)
+    served = model.capabilities.served.get("scores", ())
+    if len(served) != len(layers):
+        raise ValueError(f"{model.name} has attention scores in the layers {list(served)} of {len(layers)} only")
     found: dict[int, tuple[Tensor, Tensor]] = {}
+    length = cache.get_seq_length() + len(ids)
 
     def reduce(layer: int, scores: Float[Tensor, "batch head query key"]) -> None:
         rows = scores[0].float()
@@ -96,7 +100,7 @@ def read_rows(model: Model, ids: list[int], cache: Any) -> tuple[Float[Tensor, "
             for handle in model.places.attach(site, lambda scores, layer=layer: reduce(layer, scores)):
                 stack.callback(handle.remove)
         logits = model.forward(torch.tensor([ids], device=model.device), cache=cache)
-    if not found:
-        raise ValueError(f"{model.name} has no attention scores: no row of attention can be read")
+    if not keeps(cache, length):
+        raise ValueError(f"{model.name}: its hooked attention does not read the keys before, so no row is whole")
     keys = torch.stack([found[layer][0] for layer in layers])
     return logits[0].float(), TopKeys(keys, torch.stack([found[layer][1] for layer in layers]))

@@ -26,6 +26,15 @@ def filled_cache(layers: Sequence[tuple[Keys, Keys] | None]) -> DynamicCache:
     return cache
 
 
+def keeps(cache: Any, length: int) -> bool:
+    """Whether a pass has left the keys of all its tokens in the cache.
+
+    TransformerLens leaves the cache alone in some attentions with linear biases (MPT, Falcon-RW); what is
+    continued from there would not see the tokens before.
+    """
+    return cache.get_seq_length() == length
+
+
 def layer_of(cache: Any, layer: int) -> tuple[Keys, Keys]:
     """Keys and values of one layer."""
     held = cache.layers[layer]

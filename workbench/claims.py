@@ -122,14 +122,14 @@ def _branches_gap(look: Look, layer: int) -> float:
 
 def _between_gap(look: Look, layer: int) -> float:
     """0 where the MLP reads what attention wrote, infinite where both read the same stream."""
-    moved = look.again(layer, "attn_out", _disturbed, "mlp_out")
-    return float("inf") if torch.equal(moved, look.plain(layer, "mlp_out")) else 0.0
+    moved = look.again(layer, "attn_out", _disturbed, "mlp_in")
+    return float("inf") if torch.equal(moved, look.plain(layer, "mlp_in")) else 0.0
 
 
 def _softmax_gap(look: Look, layer: int) -> float:
     """Error of softmax(scores) = pattern."""
     scores, pattern = look.at(layer, "scores", "pattern")
-    return relative_gap(scores.float().softmax(-1), pattern.float())
+    return relative_gap(scores.double().softmax(-1), pattern.double())
 
 
 def _mixture_gap(look: Look, layer: int) -> float:
@@ -151,6 +151,8 @@ def _linear_gap(look: Look, layer: int, kind: str, part: str) -> float:
     """Error of "the step from nothing to a site's value changes the output as much as the step to twice it"."""
     (value,) = look.at(layer, kind)
     once = look.plain(layer, part)
+    if not bool(once.any()):
+        return 0.0  # a branch that gives nothing here (a planted model's empty layer) has nothing to disprove
     nothing = look.again(layer, kind, torch.zeros_like, part)
     twice = look.again(layer, kind, lambda value: value * 2, part)
     if torch.equal(nothing, once) or (value.shape == once.shape and torch.equal(value, once)):

@@ -34,12 +34,18 @@ def decode_with_guess(
         last: the prompt's last token.
         cache: keys and values of the tokens before it; extended here.
         guess: what the model might say; a wrong guess costs time, never truth.
-        new_tokens: length of the continuation at most.
+        new_tokens: length of the continuation at most, 1 or more.
         stop: whether a token ends it (the token is kept).
 
     Returns:
         The tokens that step-by-step greedy decoding gives; row i is the query that chose token i.
+
+    Raises:
+        ValueError: no token is asked for, or more than the context has room for.
     """
+    room = model.shape.n_ctx - cache.get_seq_length() - 1
+    if not 1 <= new_tokens <= room:
+        raise ValueError(f"an answer here has 1-{room} tokens, {new_tokens} were asked for")
     made: list[int] = []
     rows: list[TopKeys] = []
     passes = 0

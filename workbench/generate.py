@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 
-from workbench.cache import empty_cache
+from workbench.cache import empty_cache, keeps
 from workbench.model import Model
 
 
@@ -14,16 +14,25 @@ def greedy(
     """Continue a prompt by the most likely token, step by step.
 
     Args:
-        model: a loaded model; edits that are active act on every pass (a position counts from the
-            start of the prompt, and an edit without a position acts on generated tokens too).
+        model: a loaded model; edits that are active act on every pass (a position is one of the
+            prompt, a negative one counts from its end; an edit without a position acts on generated
+            tokens too).
         ids: token ids of the prompt.
-        new_tokens: how many tokens to add at most.
+        new_tokens: how many tokens to add at most, 0 or more.
         stop: token ids after which to stop (they are kept).
-        cached: reuse keys and values; switch off for edits that repeat blocks.
+        cached: reuse keys and values, where the hooked model keeps any; switch off for edits that
+            repeat blocks.
 
     Returns:
         The new token ids.
+
+    Raises:
+        ValueError: no prompt, a negative number of tokens, or more than the context has room for.
     """
+    if not ids or new_tokens < 0:
+        raise ValueError(
+            f"{new_tokens} new tokens after {len(ids)} cannot be made: give a prompt, and 0 or more"
+        )
     fits = model.shape.n_ctx - len(ids)
     if new_tokens > fits:
         raise ValueError(
@@ -35,11 +44,13 @@ def greedy(
     with torch.no_grad(), model.lock:
         for _ in range(new_tokens):
             batch = torch.tensor([entering], device=model.device)
-            logits = model.forward(batch, cache=cache, keep=1)
+            logits = model.forward(batch, lengths=(len(ids),), cache=cache, keep=1)
             made.append(int(logits[0, -1].float().argmax()))
             if made[-1] in stop:
                 break
-            entering = [made[-1]] if cached else [*entering, made[-1]]
+            if cache is not None and not keeps(cache, len(ids) + len(made) - 1):
+                cache = None
+            entering = [made[-1]] if cache is not None else [*ids, *made]
     return made
 
 

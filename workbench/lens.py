@@ -1,8 +1,10 @@
 """Reading the residual stream through the model's own final norm and unembedding (the logit lens)."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -29,7 +31,9 @@ def unembed(bridge: Any, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "
     """
     if not reads_out(bridge):
         name = type(bridge.original_model).__name__
-        raise ValueError(f"{name} has no final norm before its unembedding: its residual stream cannot be read out")
+        raise ValueError(
+            f"{name} has no final norm before its unembedding: its residual stream cannot be read out"
+        )
     return bridge.unembed(bridge.ln_final(resid))
 
 
@@ -52,3 +56,115 @@ def _bound(bridge: Any) -> float | None:
     """The largest logit that a soft cap allows (under Gemma's and RecurrentGemma's name for it)."""
     config = bridge.original_model.config.get_text_config()
     return getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What each layer's stream would say at each position, as numbers instead of vocabulary tables."""
+
+    target_probability: Float[Tensor, "layer pos"]
+    target_rank: Float[Tensor, "layer pos"]
+    entropy: Float[Tensor, "layer pos"]
+    kl: Float[Tensor, "layer pos"]
+
+
+@torch.no_grad()
+def read_layers(
+    bridge: Any, streams: Float[Tensor, "layer pos d_model"], ids: Int[Tensor, " pos"]
+) -> Readings:
+    """Read many streams at once, a slice of the vocabulary at a time.
+
+    The unembedding is read from memory once for all layers, and no [rows, vocab] table is made: sums over
+    the vocabulary are carried along with a running maximum, as in a streamed softmax.
+
+    Args:
+        bridge: the TransformerBridge.
+        streams: residual streams; the last layer is the one that KL compares to.
+        ids: the target token at each position.
+    """
+    hidden = bridge.ln_final(streams).float()
+    weight, bias = _unembedding(bridge)
+    own = _scores(bridge, hidden, weight[ids], None if bias is None else bias[ids])
+    sums = _Sums.empty(hidden)
+    step = max(256, min(4096, _NUMBERS // (hidden.shape[0] * hidden.shape[1])))
+    for start in range(0, weight.shape[0], step):
+        part = slice(start, start + step)
+        logits = torch.nn.functional.linear(
+            hidden, weight[part].float(), None if bias is None else bias[part]
+        )
+        sums.take(cap(bridge, logits), own, ids - start)
+    return sums.readings(own)
+
+
+_NUMBERS = 8_000_000
+"""Logits made at once: 32 MB."""
+
+
+def _unembedding(bridge: Any) -> tuple[Tensor, Tensor | None]:
+    module = bridge.original_model.get_output_embeddings()
+    module = getattr(module, "original_component", module)
+    if not (isinstance(module.weight, Tensor) and module.weight.is_floating_point()):
+        raise ValueError("the unembedding is quantised: its rows cannot be read one by one")
+    return module.weight, getattr(module, "bias", None)
+
+
+def _scores(
+    bridge: Any,
+    hidden: Float[Tensor, "layer pos d_model"],
+    rows: Float[Tensor, "pos d_model"],
+    bias: Tensor | None,
+) -> Float[Tensor, "layer pos"]:
+    """The logit of one token per position."""
+    logits = torch.einsum("lpd,pd->lp", hidden, rows.float())
+    return cap(bridge, logits if bias is None else logits + bias)
+
+
+@dataclass
+class _Sums:
+    """Running sums over the vocabulary, relative to the largest logit so far."""
+
+    top: Float[Tensor, "layer pos"]
+    mass: Float[Tensor, "layer pos"]
+    mean: Float[Tensor, "layer pos"]
+    cross: Float[Tensor, "layer pos"]
+    above: Float[Tensor, "layer pos"]
+
+    @classmethod
+    def empty(cls, hidden: Float[Tensor, "layer pos d_model"]) -> "_Sums":
+        """Nothing seen yet."""
+        zeros = [torch.zeros(hidden.shape[:2], dtype=torch.float64, device=hidden.device) for _ in range(4)]
+        return cls(torch.full(hidden.shape[:2], -torch.inf, device=hidden.device), *zeros)
+
+    def take(
+        self,
+        logits: Float[Tensor, "layer pos part"],
+        own: Float[Tensor, "layer pos"],
+        ids: Int[Tensor, " pos"],
+    ) -> None:
+        """Add a slice of the vocabulary; `ids` are the targets counted from its first token."""
+        top = torch.maximum(self.top, logits.amax(-1))
+        moved = (self.top - top).double()
+        moved = torch.where(self.mass > 0, moved, 0)  # nothing to move before the first slice
+        shrink = moved.exp()
+        below = logits - top[..., None]  # sums of small numbers, so that none is lost to rounding
+        weights = below.exp()
+        self.mean = (self.mean + moved * self.mass) * shrink + torch.linalg.vecdot(weights, below)
+        self.cross = (self.cross + moved * self.mass[-1]) * shrink[-1] + torch.linalg.vecdot(
+            weights[-1], below
+        )
+        self.mass = self.mass * shrink + weights.sum(-1)
+        better = logits > own[..., None]
+        inside = (ids >= 0) & (ids < logits.shape[-1])
+        better[:, inside, ids[inside]] = False  # the target itself, whose logit is rounded in another order
+        self.above += better.sum(-1)
+        self.top = top
+
+    def readings(self, own: Float[Tensor, "layer pos"]) -> Readings:
+        """The finished numbers, on the CPU."""
+        log_mass = self.mass.log()
+        entropy = log_mass - self.mean / self.mass
+        surprise = log_mass - self.cross / self.mass[-1]
+        kl = surprise - surprise[-1]
+        probability = (own.double() - self.top.double() - log_mass).exp()
+        numbers = (probability, self.above, entropy.clamp_min(0), kl.clamp_min(0))
+        return Readings(*(number.float().cpu() for number in numbers))

@@ -1,7 +1,6 @@
 """Model: a loaded decoder, its hook points as sites, and the proof that its numbers are right."""
 
 import contextlib
-import hashlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,30 +11,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench import sources
+from workbench import checkpoint
 from workbench.bridge import boot, share_weights
 from workbench.checks import Capabilities, prove, refuse_broken_weights
 from workbench.prompts import Prompt, Prompts
+from workbench.shape import fingerprint, measure_shape
 from workbench.sites import Places, places_of
+from workbench.sources import find_source
 from workbench.tokens import Tokens, encode, stack
 from workbench.words import KINDS, Site
 
 _LOG = logging.getLogger("workbench")
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a decoder."""
-
-    n_layers: int
-    d_model: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    d_mlp: int
-    d_vocab: int
-    n_ctx: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +67,7 @@ class Model:
         self.capabilities: Capabilities = prove(self.bridge, self.plain, self.places, self._probe_ids())
         with contextlib.suppress(ValueError):  # some architectures have the eager kernel only
             self.plain.set_attn_implementation("sdpa")
-        self.shape = self._measure_shape()
+        self.shape = measure_shape(self.bridge, self.capabilities.sizes)
 
     def __repr__(self) -> str:
         return (
@@ -227,37 +214,6 @@ class Model:
         ids = [*start, *((7 * step + 5) % vocabulary for step in range(1, 8))]
         return torch.tensor(ids, device=self.device)
 
-    def _measure_shape(self) -> Shape:
-        sizes = self.capabilities.sizes
-        config = self.bridge.original_model.config.get_text_config()
-        context = next(
-            (
-                getattr(config, word)
-                for word in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-                if getattr(config, word, None)
-            ),
-            self.bridge.cfg.n_ctx,
-        )
-        return Shape(
-            n_layers=self.places.n_layers,
-            d_model=sizes["d_model"],
-            n_heads=sizes["head"],
-            n_kv_heads=sizes["kv_head"],
-            d_head=sizes["d_head"],
-            d_mlp=sizes["d_mlp"],
-            d_vocab=self.bridge.original_model.get_input_embeddings().weight.shape[0],
-            n_ctx=int(context),
-        )
-
-
-def fingerprint(hf_model: Any) -> str:
-    """SHA-256 over the names, shapes, dtypes and bytes of all weights (1 second a gigabyte)."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(hf_model.named_parameters()):
-        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
 
 def load(
     name: "str | Any",
@@ -303,15 +259,15 @@ def load(
 
         planted = plant(name.removeprefix("planted:"))
         return Model(name, planted.model.to(place, number), planted.tokenizer, None, prepend_bos)
-    source = sources.find_source(name, revision)
-    config = sources.read_config(source, trust_remote_code)
-    cost = sources.count_cost(source, config, number)
+    source = find_source(name, revision)
+    config = checkpoint.read_config(source, trust_remote_code)
+    cost = checkpoint.count_cost(source, config, number, trust_remote_code)
     _LOG.info("loading %s: %s", name, cost)
     if device_map is None:
-        sources.refuse_too_large(cost, place)
-    sources.check_weight_files(source)
-    words = sources.read_tokenizer(source, trust_remote_code)
-    hf_model = sources.read_weights(source, config, number, trust_remote_code, device_map)
+        checkpoint.refuse_too_large(cost, place)
+    checkpoint.check_weight_files(source)
+    words = checkpoint.read_tokenizer(source, trust_remote_code)
+    hf_model = checkpoint.read_weights(source, config, number, trust_remote_code, device_map)
     hf_model.requires_grad_(requires_grad=False)
     return Model(
         name, hf_model if device_map is not None else hf_model.to(place), words, revision, prepend_bos

@@ -4,15 +4,19 @@ The bridge cannot start in the middle of a model. Every block is therefore calle
 called with during one whole pass (masks, rotary tables), which differs from layer to layer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 _CACHE_WORDS = ("past_key_values", "past_key_value", "layer_past", "past_kv_cache")
+
+Growing = Mapping[str | int, Any]
+"""For every tensor of a call, by keyword or place, whether its first axis grows with the rows."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,59 @@ class BlockCall:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
-    @property
-    def cache_word(self) -> str | None:
-        """The name under which this architecture hands the key-value cache to its blocks."""
-        return next((word for word in _CACHE_WORDS if word in self.kwargs), None)
+    def growing(self, twice: "BlockCall") -> Growing:
+        """Which tensors of this call, made for one row, are there once for every row.
+
+        Args:
+            twice: the call of the same block for the same row two times.
+
+        Raises:
+            ValueError: a tensor depends on the number of rows in another way.
+        """
+        words = {**dict(enumerate(self.args)), **self.kwargs}
+        others = {**dict(enumerate(twice.args)), **twice.kwargs}
+        return {word: _growing(value, others[word], str(word)) for word, value in words.items()}
+
+    def for_rows(self, rows: int, growing: Growing) -> "BlockCall":
+        """The call as it would have been for several rows of this prompt; the stream stays that of one.
+
+        Args:
+            rows: how many rows.
+            growing: which tensors have an entry for every row, as `growing` found.
+        """
+        args = [_for_rows(value, rows, growing[place]) for place, value in enumerate(self.args)]
+        kwargs = {word: _for_rows(value, rows, growing[word]) for word, value in self.kwargs.items()}
+        return BlockCall(self.resid, tuple(args), kwargs)
+
+
+def _growing(one: Any, two: Any, word: str) -> Any:
+    if isinstance(one, tuple | list):
+        return [_growing(first, second, word) for first, second in zip(one, two, strict=True)]
+    if not isinstance(one, Tensor):
+        return None
+    if torch.equal(one, two):
+        return False
+    if one.ndim and torch.equal(_repeated(one, 2), two):
+        return True
+    raise ValueError(
+        f"the blocks cannot be run for several rows at once: their argument {word} has the shape "
+        f"{tuple(one.shape)} for one row and {tuple(two.shape)} for two, and is neither shared nor repeated"
+    )
+
+
+def _for_rows(value: Any, rows: int, growing: Any) -> Any:
+    if isinstance(value, tuple | list):
+        within = growing or [None] * len(value)
+        return type(value)(_for_rows(part, rows, grows) for part, grows in zip(value, within, strict=True))
+    if isinstance(value, Tensor) and growing is None:
+        raise ValueError("the blocks cannot be run for several rows at once: their arguments change in kind")
+    return _repeated(value, rows) if growing else value
+
+
+def _repeated(value: Tensor, rows: int) -> Tensor:
+    """The first axis once for every row; a first axis of one takes no memory."""
+    rest = value.shape[1:]
+    return value.expand(rows, *rest) if value.shape[0] == 1 else value.repeat(rows, *[1 for _ in rest])
 
 
 @contextmanager
@@ -52,7 +105,7 @@ def replay_block(
 ) -> Float[Tensor, "row pos d_model"]:
     """Run one block as it was called, but on another residual stream and with another cache.
 
-    Masks and rotary tables recorded for one prompt are shared by all rows.
+    A call that was made for another number of rows must be brought to this one by `for_rows`.
     """
     kwargs = dict(call.kwargs)
     for word in _CACHE_WORDS:

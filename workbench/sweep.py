@@ -14,25 +14,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.cache import Keys, empty_cache, filled_cache, layer_of, rows_of
-from workbench.edit import Cut, Function, SiteEdit, refuse_read_only
+from workbench.cache import Keys, empty_cache, filled_cache, keeps, layer_of, rows_of
+from workbench.edit import SiteEdit
 from workbench.lens import read_out
 from workbench.model import Model, Pass
 from workbench.progress import track
 from workbench.prompts import Prompt
-from workbench.replay import BlockCall, recorded_calls, replay_block
-from workbench.sites import read_site
+from workbench.replay import BlockCall, Growing, recorded_calls, replay_block
+from workbench.rewiring import Cut
 from workbench.tokens import Tokens
-from workbench.tracer import resolve_position
+from workbench.variants import Row, Variant, read_row
 from workbench.words import Site
 
-Row = Sequence[tuple[Site | str, Function] | SiteEdit | Cut]
 _BUDGET = 1_000_000_000
-"""Bytes of keys, values and logits that one batch of rows may take."""
-
+"""Bytes that one batch of rows may take."""
 
 _PREFIX_STEP = 512
 """Tokens of the shared prefix at once, so that no attention map of a long prompt is made."""
+
+_PROOFS = (
+    "unembedding the last residual gives the logits",
+    "blocks replayed by themselves give the same stream",
+)
+"""Self-checks of the model that a sweep rests on."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,6 @@ class Outcome:
     row: int
     logits: Float[Tensor, " vocab"]
     ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Variant:
-    """One row, read: its edits, and where it first differs from the plain prompt."""
-
-    row: int
-    edits: tuple[SiteEdit | Cut, ...]
-    position: int
-    layer: int
 
 
 def sweep(
@@ -69,7 +63,8 @@ def sweep(
     Args:
         model: a loaded model.
         prompt: one prompt.
-        rows: for each row its edits: (site, function) pairs, or cuts.
+        rows: for each row its edits: (site, function) pairs, `onward` edits or cuts. Positions are those
+            of the prompt; an edit without one acts everywhere, on generated tokens too.
         new_tokens: length of the greedy continuation of each row.
         stop: token ids that end a continuation (they are kept).
         batch: rows at once; by default as many as fit into 1 GB.
@@ -79,62 +74,70 @@ def sweep(
         An Outcome for each row, as its batch is finished (not in row order).
 
     Raises:
-        ValueError: more than one prompt, a row without edits, a site that cannot be written.
+        ValueError: more than one prompt, a row without edits, a site that cannot be written, a position
+            outside the prompt, more tokens than the context has room for, an edit that never took effect,
+            a model whose blocks cannot be run by themselves.
         Cancelled: the listener stopped the sweep between two batches.
     """
     tokens = prompt if isinstance(prompt, Tokens) else model.tokens(prompt)
+    _refuse(model, tokens, new_tokens, batch)
+    length = tokens.lengths[0]
+    variants = [read_row(model, number, row, length) for number, row in enumerate(rows) if number not in done]
+    return _outcomes(model, tokens, variants, new_tokens, frozenset(stop), batch)
+
+
+def _refuse(model: Model, tokens: Tokens, new_tokens: int, batch: int | None) -> None:
     if len(tokens.lengths) != 1:
         raise ValueError(f"a sweep varies one prompt, {len(tokens.lengths)} were given")
-    length = tokens.lengths[0]
-    variants = [
-        _read_row(model, number, row, length) for number, row in enumerate(rows) if number not in done
-    ]
-    size = batch or _rows_at_once(model, length + new_tokens)
-    ordered = sorted(variants, key=lambda variant: (variant.position, variant.layer))
-    chunks = [
-        same[start : start + size]
-        for _, group in groupby(ordered, key=lambda variant: variant.position)
-        for same in [list(group)]
-        for start in range(0, len(same), size)
-    ]
+    room = model.shape.n_ctx - tokens.lengths[0]
+    if not 0 <= new_tokens <= room:
+        raise ValueError(f"a sweep of this prompt makes 0-{room} new tokens, {new_tokens} were asked for")
+    if batch is not None and batch < 1:
+        raise ValueError(f"a batch holds at least one row, {batch} were asked for")
+    failed = [proof for proof in _PROOFS if not model.capabilities.passed(proof)]
+    if failed:
+        raise ValueError(f"{model.name} cannot be swept: its self-check {failed[0]!r} did not pass")
+
+
+def _outcomes(
+    model: Model,
+    tokens: Tokens,
+    variants: list[Variant],
+    new_tokens: int,
+    stop: frozenset[int],
+    batch: int | None,
+) -> Iterator[Outcome]:
+    """Run the rows, batch by batch; rows of one batch first differ at the same position."""
+    chunks = _chunks(model, variants, tokens.lengths[0], new_tokens, batch)
     base: _Base | None = None
+    growing: list[Growing] | None = None
     for chunk in track(chunks, f"batches of rows ({len(variants)} rows)"):
         with torch.no_grad(), model.lock:
             if base is None or base.position != chunk[0].position:
                 base = _Base.of(model, tokens, chunk[0].position)
-            outcomes = _Chunk(model, base, chunk).run(new_tokens, frozenset(stop))
+            growing = growing or base.growing(model)
+            outcomes = _Chunk(model, base, growing, chunk).run(new_tokens, stop)
         yield from outcomes
 
 
-def _read_row(model: Model, number: int, row: Row, length: int) -> _Variant:
-    if not row:
-        raise ValueError(f"row {number} of the sweep has no edits")
-    edits: list[SiteEdit | Cut] = []
-    for given in row:
-        if isinstance(given, Cut | SiteEdit):
-            edits.append(given)
-            continue
-        if not isinstance(given, tuple):
-            raise TypeError(
-                f"row {number}: a sweep takes (site, function) pairs and cuts, found {type(given).__name__}"
-            )
-        site, function = given
-        edits.append(SiteEdit(read_site(site) if isinstance(site, str) else site, function))
-    places = []
-    for edit in edits:
-        refuse_read_only(model, edit.site)
-        if edit.site.layer is None:
-            raise ValueError(f"row {number}: a sweep edits inside layers, not at {edit.site}")
-        fixed = edit.query if isinstance(edit, Cut) else edit.site.pos if edit.since is None else edit.since
-        site = Site(edit.site.kind, edit.site.layer, pos=fixed)
-        places.append(0 if fixed is None else resolve_position(site, length))
-    return _Variant(number, tuple(edits), min(places), min(edit.site.layer for edit in edits))
+def _chunks(
+    model: Model, variants: list[Variant], length: int, new_tokens: int, batch: int | None
+) -> list[list[Variant]]:
+    ordered = sorted(variants, key=lambda variant: (variant.position, variant.layer))
+    chunks = []
+    for position, group in groupby(ordered, key=lambda variant: variant.position):
+        same = list(group)
+        size = batch or _rows_at_once(model, position, length, new_tokens)
+        chunks += [same[start : start + size] for start in range(0, len(same), size)]
+    return chunks
 
 
-def _rows_at_once(model: Model, length: int) -> int:
-    shape = model.shape
-    keys = 2 * shape.n_layers * shape.n_kv_heads * shape.d_head * length
-    each = (keys + 2 * shape.d_vocab) * model.dtype.itemsize
+def _rows_at_once(model: Model, position: int, length: int, new_tokens: int) -> int:
+    """How many rows fit, with their keys, values and logits, and the widest of a layer's activations."""
+    shape, queries = model.shape, length - position
+    keys = 2 * shape.n_layers * shape.n_kv_heads * shape.d_head * (length + new_tokens)
+    widest = queries * (3 * shape.n_heads * length + 4 * max(shape.d_model, shape.d_mlp))
+    each = (keys + widest + 2 * shape.d_vocab) * model.dtype.itemsize
     return max(1, min(512, _BUDGET // each))
 
 
@@ -152,18 +155,23 @@ class _Base:
     def of(cls, model: Model, tokens: Tokens, position: int) -> "_Base":
         """Run the prompt once: up to the first changed position, then from there on."""
         cache = empty_cache()
-        layers = range(model.shape.n_layers)
         for start in range(0, position, _PREFIX_STEP):
             end = min(start + _PREFIX_STEP, position)
             model.forward(tokens.ids[:, start:end], cache=cache, keep=1)
-        if position > 0:
-            prefix = [layer_of(cache, layer) for layer in layers]
         with recorded_calls(model.bridge) as calls:
             model.forward(tokens.ids[:, position:], cache=cache, keep=1)
-        whole = [layer_of(cache, layer) for layer in layers]
-        if position == 0:
-            prefix = [(keys[:, :, :0], values[:, :, :0]) for keys, values in whole]
+        if not keeps(cache, tokens.lengths[0]) or len(cache.layers) < len(calls):
+            raise ValueError(f"{model.name} cannot be swept: not every layer keeps its keys and values")
+        whole = [layer_of(cache, layer) for layer in range(len(calls))]
+        prefix = [(keys[:, :, :position], values[:, :, :position]) for keys, values in whole]
         return cls(tokens.ids, position, prefix, whole, calls)
+
+    def growing(self, model: Model) -> list[Growing]:
+        """For each layer, what of its call is there once for every row: found by the same pass for two."""
+        cache = filled_cache([rows_of(pair, 2) for pair in self.prefix])
+        with recorded_calls(model.bridge) as calls:
+            model.forward(self.ids[:, self.position :].expand(2, -1), cache=cache, keep=1)
+        return [one.growing(twice) for one, twice in zip(self.calls, calls, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -172,7 +180,8 @@ class _Chunk:
 
     model: Model
     base: _Base
-    variants: list[_Variant]
+    growing: list[Growing]
+    variants: list[Variant]
 
     def run(self, new_tokens: int, stop: frozenset[int]) -> list[Outcome]:
         """Prefill all rows, then continue each greedily."""
@@ -181,6 +190,7 @@ class _Chunk:
             resid, layers = self._prefill()
             logits = read_out(self.model.bridge, resid[:, -1]).float()
             ids = self._continue(logits, layers, new_tokens, stop)
+        self._refuse_silent_edits()
         return [
             Outcome(variant.row, logits[place], tuple(ids[place]))
             for place, variant in enumerate(self.variants)
@@ -197,6 +207,11 @@ class _Chunk:
                 site, lambda value, edits=edits: self._changed(value, edits)
             ):
                 stack.callback(handle.remove)
+
+    def _refuse_silent_edits(self) -> None:
+        silent = [str(edit) for variant in self.variants for edit in variant.edits if not edit.fired]
+        if silent:
+            raise ValueError(f"edits that never took effect in any pass: {', '.join(silent)}")
 
     def _changed(self, value: Tensor, edits: list[tuple[int, SiteEdit | Cut]]) -> Tensor | None:
         current = self.model.current_pass
@@ -225,7 +240,8 @@ class _Chunk:
                     continue
                 prefix = rows_of(base.prefix[layer], resid.shape[0])
                 cache = filled_cache([None] * layer + [prefix])
-                resid = replay_block(bridge.blocks[layer], call, resid, cache)
+                spread = call.for_rows(resid.shape[0], self.growing[layer])
+                resid = replay_block(bridge.blocks[layer], spread, resid, cache)
                 layers.append(self._completed(layer_of(cache, layer), base.whole[layer]))
         return resid, layers
 
@@ -245,6 +261,7 @@ class _Chunk:
         stop: frozenset[int],
     ) -> list[list[int]]:
         made: list[list[int]] = [[] for _ in self.variants]
+        lengths = (self.base.ids.shape[1],) * len(self.variants)  # positions are those of the prompt
         cache = filled_cache(layers) if new_tokens > 1 else None
         for step in range(new_tokens):
             chosen = logits.argmax(-1)
@@ -253,5 +270,5 @@ class _Chunk:
                     ids.append(index)
             if step + 1 == new_tokens or all(ids[-1] in stop for ids in made):
                 break
-            logits = self.model.forward(chosen[:, None], cache=cache, keep=1)[:, -1].float()
+            logits = self.model.forward(chosen[:, None], lengths=lengths, cache=cache, keep=1)[:, -1].float()
         return made

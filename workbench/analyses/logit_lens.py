@@ -12,7 +12,6 @@ lens says little before the middle. A low probability early on does not mean tha
 Reference: nostalgebraist 2020, "interpreting GPT: the logit lens"; authors' code: not consulted.
 """
 
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -21,8 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.catalog import Cost, analysis
-from workbench.lens import caps_logits, read_out
-from workbench.metrics import entropy, kl_divergence, rank
+from workbench.lens import Readings, caps_logits, read_layers, read_out
 from workbench.model import Model
 from workbench.progress import track
 from workbench.prompts import Prompts
@@ -34,8 +32,9 @@ from workbench.words import Site
 NEEDS = ("resid_post",)
 TOUR = {"top": 5}
 
-_CHUNK_NUMBERS = 32_000_000
-"""Logits held at once: 128 MB as float32."""
+_UNITS = {"target_probability": "probability", "target_rank": "rank", "entropy": "nats", "kl": "nats"}
+_CHUNK_NUMBERS = 64_000_000
+"""Logits of the last layer held at once, to find what the model says in the end: 256 MB."""
 
 
 @analysis(title="Logit lens", family="lens", reference="nostalgebraist 2020, the logit lens")
@@ -115,31 +114,19 @@ def _target_id(model: Model, prompts: Prompts, row: int, target: str) -> int | N
 def _read_prompt(
     model: Model, traced: Trace, row: int, site: str, layers: tuple[int, ...], target: int | None
 ) -> dict[str, Float[Tensor, "layer pos"]]:
-    """The four maps of one prompt, a few positions at a time."""
+    """The four maps of one prompt, some positions at a time."""
     length = traced.tokens.lengths[row]
-    maps = {
-        name: torch.full((len(layers), length), float("nan"))
-        for name in ("target_probability", "target_rank", "entropy", "kl")
-    }
-    for places in track(list(_pieces(length, model.shape.d_vocab)), "positions"):
-        final = read_out(model.bridge, traced[Site(site, layers[-1])][row, places]).float()
-        ids = (
-            final.argmax(-1) if target is None else torch.full((final.shape[0],), target, device=final.device)
-        )
-        final_log = final.log_softmax(-1)
-        for index, layer in enumerate(layers):
-            logits = read_out(model.bridge, traced[Site(site, layer)][row, places]).float()
-            read = logits.log_softmax(-1)
-            maps["target_probability"][index, places] = read.gather(-1, ids[:, None])[:, 0].exp().cpu()
-            maps["target_rank"][index, places] = rank(logits, ids).float().cpu()
-            maps["entropy"][index, places] = entropy(read).cpu()
-            maps["kl"][index, places] = kl_divergence(final_log, read).clamp_min(0).cpu()
-    return maps
-
-
-def _pieces(length: int, vocabulary: int) -> Iterator[slice]:
-    step = max(1, _CHUNK_NUMBERS // vocabulary)
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))
+    pieces: list[Readings] = []
+    step = max(1, _CHUNK_NUMBERS // model.shape.d_vocab)
+    for start in track(range(0, length, step), "positions"):
+        places = slice(start, min(start + step, length))
+        streams = torch.stack([traced[Site(site, layer)][row, places] for layer in layers])
+        if target is None:
+            ids = read_out(model.bridge, streams[-1]).argmax(-1)
+        else:
+            ids = torch.full(streams.shape[1:2], target, device=streams.device)
+        pieces.append(read_layers(model.bridge, streams, ids))
+    return {name: torch.cat([getattr(piece, name) for piece in pieces], dim=1) for name in _UNITS}
 
 
 @torch.no_grad()
@@ -161,16 +148,15 @@ def _top_tokens(
 
 
 def _arrays(maps: list[dict[str, Tensor]], traced: Trace, layers: tuple[int, ...]) -> dict[str, Named]:
-    units = {"target_probability": "probability", "target_rank": "rank", "entropy": "nats", "kl": "nats"}
     labels = {"layer": tuple(map(str, layers))}
     if len(maps) == 1:
         shown = {**labels, "pos": traced.tokens.text[0]}
         return {
-            name: Named(maps[0][name].numpy(), ("layer", "pos"), unit, shown) for name, unit in units.items()
+            name: Named(maps[0][name].numpy(), ("layer", "pos"), unit, shown) for name, unit in _UNITS.items()
         }
     width = max(traced.tokens.lengths)
     found = {}
-    for name, unit in units.items():
+    for name, unit in _UNITS.items():
         stacked = np.full((len(maps), len(layers), width), np.nan, dtype=np.float32)
         for row, one in enumerate(maps):
             stacked[row, :, : one[name].shape[1]] = one[name].numpy()

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 SCHEMES = ("light", "dark")
+README_PICTURE = ("logit_lens", "light")
+"""The page of the picture in the README, docs/screenshot.png."""
 _WIDTH = 1400
-_HEIGHT = 900
+_HEIGHT = 1000
+_README_HEIGHT = 1240
 _SECONDS = 60
 
 
@@ -79,14 +82,20 @@ def settle(page: "Page") -> None:
     page.wait_for_timeout(500)  # the charts have no sign of their own
 
 
-def take(page: "Page", file: Path, whole: bool = True) -> None:
-    """Take a picture of the page, of its whole length or of the first screen."""
-    if whole:
-        length = page.locator("[data-testid=stMain]").evaluate("part => part.scrollHeight")
-        page.set_viewport_size({"width": _WIDTH, "height": max(int(length), _HEIGHT)})
-        settle(page)
+def take(page: "Page", file: Path, height: int | None = None) -> None:
+    """Take a picture of the page, of its whole length or of the first `height` pixels."""
+    length = page.locator("[data-testid=stMain]").evaluate("part => part.scrollHeight")
+    page.set_viewport_size({"width": _WIDTH, "height": height or max(int(length), _HEIGHT)})
+    settle(page)
     page.screenshot(path=file)
     page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT})
+
+
+def _load_model(page: "Page", address: str) -> None:
+    page.goto(address)
+    page.mouse.click(_WIDTH / 2, 5)  # Chromium may swallow the first click after a load
+    page.get_by_role("button", name="Load", exact=True).click()
+    page.get_by_text("M parameters").wait_for(timeout=1000 * _SECONDS)
 
 
 def main() -> None:
@@ -105,11 +114,14 @@ def main() -> None:
         with serving(Path(scratch)) as address, chromium() as browser:
             for scheme in SCHEMES:
                 page = browser.new_page(color_scheme=scheme, viewport={"width": _WIDTH, "height": _HEIGHT})
+                _load_model(page, address)
                 for name, link in links.items():
                     page.goto(f"{address}/{link}")
                     page.locator("h2").first.wait_for()
                     settle(page)
                     take(page, folder / f"{name}-{scheme}.png")
+                    if (name, scheme) == README_PICTURE:
+                        take(page, Path("docs") / "screenshot.png", _README_HEIGHT)
                 page.close()
 
 

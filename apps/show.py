@@ -33,11 +33,11 @@ def show(result: Result, run: str) -> None:
         _reproduction(result)
         st.caption(f"{inert(str(result.model.get('name')))}, {_made(result)}, run {inert(run)}")
     _scalars(result)
+    if result.notes:
+        st.html("<small>Note: " + "<br>Note: ".join(map(escape, result.notes)) + "</small>")
     for place in range(len(result.views)):
         _picture(result, run, place)
     _tables(result)
-    if result.notes:
-        st.html("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in result.notes) + "</ul>")
 
 
 def checks_badge(checks: Sequence[Check]) -> None:

@@ -11,7 +11,7 @@ from apps.service import service
 from apps.session import chosen
 from apps.show import checks_badge
 from apps.trouble import tell_failure, tell_mistake
-from apps.watch import find_job, queue
+from apps.watch import find_job, queue, unfinished_jobs
 from apps.wording import counted, size
 from workbench.mistakes import MISTAKES
 from workbench.prompts import Prompts
@@ -32,6 +32,7 @@ _TOKEN_LOOK = (
 
 def side_bar() -> None:
     """Draw the side bar."""
+    waiting = unfinished_jobs()  # before all else: what finishes while this is drawn draws it again
     with st.sidebar:
         _model_field()
         room = st.container()
@@ -48,7 +49,7 @@ def side_bar() -> None:
             with room:
                 _chip(model)
             _strips(model)
-        queue()
+        queue(waiting)
 
 
 def _model_field() -> None:
@@ -68,6 +69,7 @@ def _model_field() -> None:
     ):
         job = service().load(st.session_state["model"] or "", st.session_state["dtype"])
         st.session_state["load job"] = job.id
+        st.rerun()
     _load_outcome()
 
 

@@ -7,9 +7,13 @@ from apps.wording import counted, duration, inert
 from workbench.jobs import Job
 
 
-def queue() -> None:
-    """Everything that runs or waits, for the side bar."""
-    waiting = [job.id for job in service().jobs.all() if not job.finished]
+def unfinished_jobs() -> list[str]:
+    """The ids of all jobs that run or wait."""
+    return [job.id for job in service().jobs.all() if not job.finished]
+
+
+def queue(waiting: list[str]) -> None:
+    """Show all jobs at work, for the side bar."""
     if waiting:
         st.caption(f"{counted(len(waiting), 'job')} at work")
         watch(waiting, "side bar")

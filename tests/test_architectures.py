@@ -118,6 +118,14 @@ def test_a_change_gives_the_logits_of_the_same_change_made_by_plain_hooks(case: 
         assert float((changed - expected).abs().max()) <= 1e-4, f"a change at {site} does something else"
 
 
+def test_edits_that_change_nothing_change_nothing_bit_for_bit(case: Case) -> None:
+    sites = [site for site in case.sites if site.kind not in case.architecture.read_only]
+    with torch.no_grad():
+        before = case.model.forward(case.ids)
+        with edited(case.model, [(site, scale(1.0)) for site in sites]):
+            assert torch.equal(case.model.forward(case.ids), before)
+
+
 def test_read_only_kinds_refuse_a_change(case: Case) -> None:
     for kind in case.architecture.read_only:
         with pytest.raises(ValueError, match=f"L0.{kind} is read-only"), edited(case.model, [(Site(kind, 0), zero())]):
@@ -153,6 +161,13 @@ def test_a_decoder_without_attention_serves_its_residual_stream(without_attentio
 
 def first(output: Any) -> Tensor:
     return (output[0] if isinstance(output, tuple) else output).clone()
+
+
+def test_the_committed_table_tells_of_decoders_without_attention(
+    without_attention: tuple[Any, ...], generator: Any
+) -> None:
+    architecture, model, _ = without_attention
+    assert generator.served_row(architecture.name, model) in generator.TABLE.read_text().splitlines()
 
 
 def test_a_decoder_without_attention_gives_a_reason_for_every_kind_it_lacks(without_attention: tuple[Any, ...]) -> None:

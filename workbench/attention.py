@@ -86,7 +86,9 @@ def read_rows(model: Model, ids: list[int], cache: Any) -> tuple[Float[Tensor, "
     layers = range(model.shape.n_layers)
     served = model.capabilities.served.get("scores", ())
     if len(served) != len(layers):
-        raise ValueError(f"{model.name} has attention scores in the layers {list(served)} of {len(layers)} only")
+        raise ValueError(
+            f"{model.name} has attention scores in the layers {list(served)} of {len(layers)} only"
+        )
     found: dict[int, tuple[Tensor, Tensor]] = {}
     length = cache.get_seq_length() + len(ids)
 
@@ -101,6 +103,8 @@ def read_rows(model: Model, ids: list[int], cache: Any) -> tuple[Float[Tensor, "
                 stack.callback(handle.remove)
         logits = model.forward(torch.tensor([ids], device=model.device), cache=cache)
     if not keeps(cache, length):
-        raise ValueError(f"{model.name}: its hooked attention does not read the keys before, so no row is whole")
+        raise ValueError(
+            f"{model.name}: its hooked attention does not read the keys before, so no row is whole"
+        )
     keys = torch.stack([found[layer][0] for layer in layers])
     return logits[0].float(), TopKeys(keys, torch.stack([found[layer][1] for layer in layers]))

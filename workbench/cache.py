@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-Keys = Float[Tensor, "batch kv_head key d_head"]
+Keys = Float[Tensor, "_ kv_head _ d_head"]
+"""[row, kv_head, key, d_head] of one layer; how many rows and keys there are differs from cache to cache."""
 
 
 def empty_cache() -> DynamicCache:

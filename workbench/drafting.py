@@ -5,7 +5,7 @@ computed exactly what the single steps would have. At the first disagreement the
 and the rest of the guess is thrown away.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +69,10 @@ def decode_with_guess(
         ahead = _after(guess, made)
 
 
-def _after(guess: Sequence[int], made: Collection[int]) -> list[int]:
+def _after(guess: list[int], made: list[int]) -> list[int]:
     """What follows in the guess after the last two tokens that were made, or after the last one."""
-    spoken = list(made)
     for width in (2, 1):
-        tail = spoken[-width:]
         for start in range(len(guess) - width, -1, -1):
-            if len(tail) == width and list(guess[start : start + width]) == tail:
-                return list(guess[start + width :])
+            if guess[start : start + width] == made[-width:]:
+                return guess[start + width :]
     return []

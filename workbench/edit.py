@@ -114,10 +114,10 @@ class SiteEdit:
             place += 1 if index and place < axis else 0  # the position axis moved in front of it
             index = (*index, *[slice(None)] * (place - len(index)), number)
         part = moved[index]
-        new = self.function(part)
+        new = self.function(part.clone())  # a function may work in place; the model's own tensor stays as it was
         self._check(part, new)
         new = _keep_masked(part, new) if self.site.kind == "scores" else new
-        if new is part or (not new.requires_grad and torch.equal(new, part)):
+        if not new.requires_grad and torch.equal(new, part):
             return value
         changed = moved.clone()
         changed[index] = new.to(changed.dtype)
@@ -209,7 +209,16 @@ def zero() -> Function:
 
 def patch(value: Tensor) -> Function:
     """What another run had there (a tensor of the selected shape, or one that broadcasts to it)."""
-    return lambda activation: value.to(activation).expand_as(activation)
+
+    def put(activation: Tensor) -> Tensor:
+        try:
+            return value.to(activation).expand_as(activation)
+        except RuntimeError as error:
+            raise ValueError(
+                f"a patch of the shape {tuple(value.shape)} does not fit an activation of {tuple(activation.shape)}"
+            ) from error
+
+    return put
 
 
 def mean(traced: Trace, site: Site | str) -> Function:
@@ -225,11 +234,13 @@ def mean(traced: Trace, site: Site | str) -> Function:
 def resample(traced: Trace, site: Site | str, seed: int) -> Function:
     """For every prompt, the activation of a randomly drawn prompt of a traced batch."""
     values = traced[site]
+    if not finite(values.float()):
+        raise ValueError(f"resample at {site}: the traced prompts differ in length, so name a position")
     generator = torch.Generator().manual_seed(seed)
 
     def draw(activation: Tensor) -> Tensor:
         rows = torch.randint(values.shape[0], (activation.shape[0],), generator=generator)
-        return values[rows.to(values.device)].to(activation).expand_as(activation)
+        return patch(values[rows.to(values.device)])(activation)
 
     return draw
 

@@ -7,14 +7,16 @@ from torch import Tensor
 
 def entropy(log_probs: Float[Tensor, "... vocab"]) -> Float[Tensor, "..."]:
     """Entropy in nats, from 0 (certain) to the logarithm of the vocabulary size."""
-    return -(log_probs.exp() * log_probs).sum(-1)
+    possible = log_probs.clamp_min(torch.finfo(log_probs.dtype).min)  # 0 times infinity is no number
+    return -(log_probs.exp() * possible).sum(-1)
 
 
 def kl_divergence(
     log_probs: Float[Tensor, "... vocab"], other: Float[Tensor, "... vocab"]
 ) -> Float[Tensor, "..."]:
     """KL(first || other) in nats: what is lost by believing `other` when the first is true; 0 if equal."""
-    return (log_probs.exp() * (log_probs - other)).sum(-1)
+    loss = log_probs.exp() * (log_probs - other)
+    return loss.where(log_probs > -torch.inf, 0).sum(-1)
 
 
 def rank(logits: Float[Tensor, "... vocab"], ids: Int[Tensor, "..."]) -> Int[Tensor, "..."]:

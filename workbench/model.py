@@ -55,6 +55,7 @@ class Model:
         self.lock = threading.RLock()
         self.current_pass: Pass | None = None
         self.passes = 0
+        self.rehearsing = False  # a block runs that will run again in the same pass
         has_bos = tokenizer.bos_token_id is not None
         self.prepend_bos = has_bos if prepend_bos is None else prepend_bos and has_bos
         hf_model.eval()
@@ -184,6 +185,8 @@ class Model:
         layers = self.capabilities.served.get(site.kind)
         if layers is not None and site.layer not in layers:
             raise ValueError(f"site {site}: only the layers {list(layers)} have {site.kind}")
+        if site.feature is not None:
+            raise ValueError(f"site {site}: features belong to a sparse coder, not to the model itself")
         limits = {"head": self.heads_at(site.kind), "neuron": self.shape.d_mlp}
         for unit, limit in limits.items():
             index = getattr(site, unit)

@@ -17,9 +17,14 @@ def bootstrap_mean(
 
     Returns:
         Lower and upper ends.
+
+    Raises:
+        ValueError: no example, or a value that is not finite.
     """
     if len(values) == 0:
         raise ValueError("an interval needs at least one example")
+    if not np.isfinite(values).all():
+        raise ValueError("an interval needs finite values: leave out the examples without one")
     generator = np.random.default_rng(seed)
     weights = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws)
     means = np.tensordot(weights.astype(np.float64), values.astype(np.float64), axes=1) / len(values)

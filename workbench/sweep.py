@@ -147,8 +147,7 @@ class _Base:
 
     ids: Int[Tensor, "batch pos"]
     position: int
-    prefix: list[tuple[Keys, Keys]]
-    whole: list[tuple[Keys, Keys]]
+    layers: list[tuple[Keys, Keys]]
     calls: list[BlockCall]
 
     @classmethod
@@ -162,13 +161,17 @@ class _Base:
             model.forward(tokens.ids[:, position:], cache=cache, keep=1)
         if not keeps(cache, tokens.lengths[0]) or len(cache.layers) < len(calls):
             raise ValueError(f"{model.name} cannot be swept: not every layer keeps its keys and values")
-        whole = [layer_of(cache, layer) for layer in range(len(calls))]
-        prefix = [(keys[:, :, :position], values[:, :, :position]) for keys, values in whole]
-        return cls(tokens.ids, position, prefix, whole, calls)
+        layers = [layer_of(cache, layer) for layer in range(len(calls))]
+        return cls(tokens.ids, position, layers, calls)
+
+    def prefix(self, layer: int, rows: int) -> tuple[Keys, Keys]:
+        """Keys and values of the tokens before the first changed position, for several rows."""
+        keys, values = self.layers[layer]
+        return rows_of((keys[:, :, : self.position], values[:, :, : self.position]), rows)
 
     def growing(self, model: Model) -> list[Growing]:
         """For each layer, what of its call is there once for every row: found by the same pass for two."""
-        cache = filled_cache([rows_of(pair, 2) for pair in self.prefix])
+        cache = filled_cache([self.prefix(layer, 2) for layer in range(len(self.layers))])
         with recorded_calls(model.bridge) as calls:
             model.forward(self.ids[:, self.position :].expand(2, -1), cache=cache, keep=1)
         return [one.growing(twice) for one, twice in zip(self.calls, calls, strict=True)]
@@ -236,13 +239,12 @@ class _Chunk:
                 joining = sum(variant.layer == layer for variant in self.variants)
                 resid = torch.cat([resid, call.resid.expand(joining, -1, -1)])
                 if resid.shape[0] == 0:
-                    layers.append(rows_of(base.whole[layer], len(self.variants)))
+                    layers.append(rows_of(base.layers[layer], len(self.variants)))
                     continue
-                prefix = rows_of(base.prefix[layer], resid.shape[0])
-                cache = filled_cache([None] * layer + [prefix])
+                cache = filled_cache([None] * layer + [base.prefix(layer, resid.shape[0])])
                 spread = call.for_rows(resid.shape[0], self.growing[layer])
                 resid = replay_block(bridge.blocks[layer], spread, resid, cache)
-                layers.append(self._completed(layer_of(cache, layer), base.whole[layer]))
+                layers.append(self._completed(layer_of(cache, layer), base.layers[layer]))
         return resid, layers
 
     def _completed(self, live: tuple[Keys, Keys], plain: tuple[Keys, Keys]) -> tuple[Keys, Keys]:

@@ -1,8 +1,8 @@
 """The one tracer: run a model over prompts and keep exactly the activations that were asked for."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -12,13 +12,11 @@ from workbench.model import Model
 from workbench.prompts import Prompt, Prompts
 from workbench.sites import expand, finite, whole_shape
 from workbench.tokens import Tokens
-from workbench.words import KINDS, Site
+from workbench.words import Site
 
 Wanted = Iterable[Site | str] | Site | str
 Asked = Prompts | Prompt | str | Sequence[str] | Tokens
 Metric = Callable[[Float[Tensor, "batch pos vocab"]], Float[Tensor, ""]]
-
-_ORDER = {kind: place for place, kind in enumerate(KINDS)}
 
 
 class _Enough(Exception):
@@ -84,7 +82,8 @@ def trace(
 ) -> Trace:
     """Run the model once and keep the activations at the given sites, and nothing else.
 
-    The pass ends at the last site that is needed. Hooks are always removed, also after an error.
+    The pass ends as soon as everything has been seen. Hooks are always removed, also after an error. What
+    leaves a block is what enters the next one: asked for both, it is stored once.
 
     Args:
         model: a loaded model.
@@ -107,95 +106,112 @@ def trace(
         raise ValueError("no site was asked for: name at least one, for example 'resid_post'")
     for site in wanted:
         model.check_site(site)
-    capture = _Capture(model, tokens, wanted, dtype, keep_graph=grads_of is not None)
-    end = expand(stop_after, {})[0] if stop_after is not None else _last(wanted, grads_of)
-    metric = capture.run(end, grads_of)
-    for site, value in capture.values.items():
-        if site.kind != "scores" and not finite(value if value.is_floating_point() else value.float()):
-            raise ValueError(
-                f"site {site}: the activations are not finite; load the model in bfloat16 or float32"
-            )
-    return _finished(capture, tokens, metric)
+    capture = _Capture(model, tokens, wanted, dtype)
+    stop = expand(stop_after, {})[0].whole if stop_after is not None else None
+    grads, metric = capture.run(stop, grads_of)
+    return Trace({site: capture.values[site] for site in wanted}, tokens, grads, metric)
 
 
 @dataclass
 class _Capture:
-    """The hooks of one traced pass, and what they have seen."""
+    """The hooks of one traced pass, and what they have seen.
+
+    Attributes:
+        pending: whole sites that have not fired yet.
+        roots: for gradients, the whole activations that the rest of the pass hangs on.
+        leaving: the residual stream that left the latest captured block, and where that was.
+    """
 
     model: Model
     tokens: Tokens
     wanted: tuple[Site, ...]
     dtype: torch.dtype | None
-    keep_graph: bool
     values: dict[Site, Tensor] = field(default_factory=dict)
+    pending: set[Site] = field(default_factory=set)
     roots: dict[Site, Tensor] = field(default_factory=dict)
+    leaving: tuple[Site, Tensor] | None = None
 
-    def run(self, end: Site | None, grads_of: Metric | None) -> float | None:
-        """One forward pass (and a backward one for gradients)."""
+    def run(self, stop: Site | None, grads_of: Metric | None) -> tuple[dict[Site, Tensor], float | None]:
+        """One forward pass; with a metric one backward pass too, for gradients."""
         model, tokens = self.model, self.tokens
-        wholes: dict[Site, list[Site]] = {}
+        wholes: dict[Site, list[Site]] = {} if stop is None else {stop: []}
         for site in self.wanted:
             wholes.setdefault(site.whole, []).append(site)
-        grad_mode = nullcontext() if grads_of is not None else torch.no_grad()
-        with ExitStack() as stack, model.lock, grad_mode, torch.set_grad_enabled(grads_of is not None):
+        logit_parts = wholes.pop(Site("logits"), [])
+        self.pending = set(wholes) if grads_of is None and not logit_parts else {*wholes, Site("logits")}
+        with ExitStack() as stack, model.lock, torch.set_grad_enabled(grads_of is not None):
             for whole, parts in wholes.items():
-                if whole.kind != "logits":
-                    for handle in model.places.attach(whole, self._keeper(whole, parts, end)):
-                        stack.callback(handle.remove)
-            only_last = grads_of is None and self._wants_only_last(wholes.get(Site("logits"), []))
+                keep = self._keeper(whole, parts, stop, rooted=grads_of is not None)
+                for handle in model.places.attach(whole, keep):
+                    stack.callback(handle.remove)
+            only_last = grads_of is None and self._wants_only_last(logit_parts)
             try:
                 logits = model.forward(tokens.ids, lengths=tokens.lengths, keep=int(only_last))
             except _Enough:
                 logits = None
-            for part in wholes.get(Site("logits"), []):
-                if logits is not None:
-                    self.values[part] = logits[:, -1] if only_last else self._stored(logits, part)
+            for part in logit_parts if logits is not None else []:
+                self.values[part] = self._stored(logits, replace(part, pos=0) if only_last else part)
             missing = [str(site) for site in self.wanted if site not in self.values]
             if missing:
                 raise ValueError(f"sites that never fired in this pass: {', '.join(missing[:5])}")
-            return None if grads_of is None else self._backward(grads_of, logits)
+            return ({}, None) if grads_of is None else self._backward(grads_of(logits))
 
     def _wants_only_last(self, logits: list[Site]) -> bool:
         """Whether the unembedding is needed at the last position alone."""
         return bool(logits) and all(site.pos == -1 for site in logits) and len(set(self.tokens.lengths)) == 1
 
-    def _keeper(self, whole: Site, parts: list[Site], end: Site | None) -> Callable[[Tensor], Tensor | None]:
+    def _keeper(
+        self, whole: Site, parts: list[Site], stop: Site | None, rooted: bool
+    ) -> Callable[[Tensor], Tensor | None]:
         def keep(value: Tensor) -> Tensor | None:
-            if self.keep_graph and not value.requires_grad:
-                value = value.detach().requires_grad_()
-            if self.keep_graph:
-                value = value.view_as(value)  # a node of its own, that the rest of the pass hangs on
-                self.roots[whole] = value
+            if rooted:
+                value = value if value.requires_grad else value.detach().requires_grad_()
+                value = self.roots[whole] = value.view_as(value)  # a node of its own, for the rest of the pass
             for part in parts:
-                self.values[part] = self._stored(value, part)
-            if end is not None and whole == end.whole:
-                raise _Enough
-            return value if self.keep_graph else None
+                twin = self._twin(value, part)
+                self.values[part] = self._stored(value, part) if twin is None else twin
+            if whole.kind == "resid_post":
+                self.leaving = whole, value
+            if not self.model.rehearsing:  # a block that will run again shows its last run
+                self.pending.discard(whole)
+                if whole == stop or not self.pending:
+                    raise _Enough
+            return value if rooted else None
 
         return keep
+
+    def _twin(self, value: Tensor, part: Site) -> Tensor | None:
+        """What is stored already of the same stream, where it left the block before."""
+        if part.kind != "resid_pre" or part.layer == 0 or self.leaving is None:
+            return None
+        before = replace(part, kind="resid_post", layer=part.layer - 1)
+        site, stream = self.leaving
+        return self.values.get(before) if site == before.whole and stream is value else None
 
     def _stored(self, value: Tensor, part: Site) -> Tensor:
         kept = _select(value.detach(), part, self.tokens.lengths)
         if part != part.whole:
             kept = kept.clone()  # a view would keep the whole activation alive
-        return kept if self.dtype is None else kept.to(self.dtype)
+        if self.dtype is not None:
+            kept = kept.to(self.dtype)
+        if part.kind != "scores" and not finite(kept):
+            word = str(kept.dtype).removeprefix("torch.")
+            raise ValueError(f"site {part}: the activations are not finite in {word}; use bfloat16 or float32")
+        return _blank_padding(kept, part, self.tokens)
 
-    def _backward(self, grads_of: Metric, logits: Float[Tensor, "batch pos vocab"]) -> float:
-        metric = grads_of(logits)
+    def _backward(self, metric: Tensor) -> tuple[dict[Site, Tensor], float]:
+        """The gradient of the metric at every site, and the metric."""
         if metric.numel() != 1:
             raise ValueError(f"grads_of must give one number, it gave the shape {tuple(metric.shape)}")
-        sites = list(self.roots)
-        grads = torch.autograd.grad(metric, [self.roots[site] for site in sites], allow_unused=True)
-        for site, grad in zip(sites, grads, strict=True):
-            self.roots[site] = torch.zeros_like(self.roots[site]) if grad is None else grad
-        return float(metric.detach())
-
-
-def _last(wanted: tuple[Site, ...], grads_of: Metric | None) -> Site | None:
-    """The site after which nothing more is needed, or None for the whole pass."""
-    if grads_of is not None or any(site.kind == "logits" for site in wanted):
-        return None
-    return max(wanted, key=lambda site: (-1 if site.layer is None else site.layer, _ORDER[site.kind]))
+        found = torch.autograd.grad(metric, list(self.roots.values()), allow_unused=True)
+        wholes = {
+            site: torch.zeros_like(root) if grad is None else grad
+            for (site, root), grad in zip(self.roots.items(), found, strict=True)
+        }
+        parts = [site for site in self.wanted if site.kind != "logits"]
+        lengths = self.tokens.lengths
+        grads = {site: _blank_padding(_select(wholes[site.whole], site, lengths), site, self.tokens) for site in parts}
+        return grads, float(metric.detach())
 
 
 def _select(value: Tensor, site: Site, lengths: tuple[int, ...]) -> Tensor:
@@ -227,17 +243,6 @@ def resolve_position(site: Site, length: int) -> int:
     return place
 
 
-def _finished(capture: _Capture, tokens: Tokens, metric: float | None) -> Trace:
-    values = {site: _blank_padding(capture.values[site], site, tokens) for site in capture.wanted}
-    grads = {}
-    if metric is not None:
-        for site in capture.wanted:
-            if site.kind != "logits":
-                part = _select(capture.roots[site.whole], site, tokens.lengths)
-                grads[site] = _blank_padding(part, site, tokens)
-    return Trace(values, tokens, grads, metric)
-
-
 def _blank_padding(value: Tensor, site: Site, tokens: Tokens) -> Tensor:
     """NaN wherever a padding token stands, so that no statistic can take it in unnoticed."""
     if site.pos is not None or len(set(tokens.lengths)) == 1:
@@ -252,7 +257,10 @@ def _blank_padding(value: Tensor, site: Site, tokens: Tokens) -> Tensor:
 
 
 def estimate(model: Model, prompts: Asked, sites: Wanted, *, dtype: torch.dtype | None = None) -> int:
-    """How many bytes a trace would hold, before running it."""
+    """How many bytes a trace would hold, before running it.
+
+    A residual stream that leaves one block and enters the next is counted once, as it is stored.
+    """
     tokens = prompts if isinstance(prompts, Tokens) else model.tokens(prompts)
     shape = model.shape
     sizes = {
@@ -264,8 +272,11 @@ def estimate(model: Model, prompts: Asked, sites: Wanted, *, dtype: torch.dtype 
         "vocab": shape.d_vocab,
     }
     total = 0
-    for site in expand(sites, model.capabilities.served):
+    wanted = expand(sites, model.capabilities.served)
+    for site in wanted:
         model.check_site(site)
+        if site.kind == "resid_pre" and site.layer and replace(site, kind="resid_post", layer=site.layer - 1) in wanted:
+            continue
         numbers = torch.Size(whole_shape(site.kind, sizes, *tokens.ids.shape)).numel()
         for unit, count in (
             ("head", model.heads_at(site.kind)),

@@ -12,6 +12,7 @@ from workbench.entry import FAMILIES, Entry
 from workbench.store import Run
 
 _NEWEST = 12
+_OPEN = ":material/arrow_forward:"
 
 
 def welcome_page(entries: Mapping[str, Entry], pages: Mapping[str, st.Page]) -> None:
@@ -42,9 +43,8 @@ def _newest_runs(pages: Mapping[str, st.Page]) -> None:
 
 def _run_card(run: Run, page: st.Page) -> None:
     with st.container(border=True):
-        st.page_link(
-            page, label=f"**{inert(run.title)}** on {inert(run.model_name)}", query_params={RUN: run.id}
-        )
+        label = f"**{inert(run.title)}** on {inert(run.model_name)}"
+        st.page_link(page, label=label, icon=_OPEN, query_params={RUN: run.id})
         st.text(run.finding)
         failed = "" if run.passed else " A self-check FAILED."
         st.caption(f"{inert(run.created[:16].replace('T', ' '))} UTC, run {run.id}.{failed}")
@@ -55,8 +55,8 @@ def _analyses(entries: Mapping[str, Entry], pages: Mapping[str, st.Page]) -> Non
     for family, members in by_family(entries):
         st.markdown(f"**{family.capitalize()}**")
         for entry in members:
-            with st.container(gap=None):
-                st.page_link(pages[entry.name], label=entry.title)
+            with st.container(border=True):
+                st.page_link(pages[entry.name], label=f"**{inert(entry.title)}**", icon=_OPEN)
                 st.caption(inert(entry.summary))
 
 

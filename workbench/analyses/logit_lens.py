@@ -49,6 +49,7 @@ def logit_lens(
     """Read the residual stream of every layer and position as a prediction of the next token.
 
     Args:
+        model: a loaded model.
         prompts: one prompt for a map with the tokens as labels, or several.
         site: where in each layer to read: after the block, between attention and MLP, or before it.
         target: the token to follow, such as " Paris" (exactly one token); empty for each prompt's own
@@ -65,6 +66,7 @@ def logit_lens(
     """
     if top < 1:
         raise ValueError(f"top must be 1 or more, found {top}")
+    model.check_site(Site(site, 0))
     layers = model.capabilities.served[site]
     traced = trace(model, prompts, [*(Site(site, layer) for layer in layers), Site("logits", pos=-1)])
     maps = [
@@ -75,7 +77,6 @@ def logit_lens(
         line for row in range(len(prompts)) for line in _top_tokens(model, traced, row, site, layers, top)
     ]
     arrays = _arrays(maps, traced, layers)
-    gap = _last_layer_gap(model, traced, layers)
     return Result(
         arrays=arrays,
         tables={"top_tokens": table},
@@ -83,9 +84,7 @@ def logit_lens(
         views=_views(len(prompts), top, target),
         finding=_finding(table, maps[0], layers),
         notes=_notes(model, traced, site),
-        checks=()
-        if site != "resid_post"
-        else (Check("last layer read out equals the model's logits", gap, 1e-5),),
+        checks=_checks(model, traced, layers[-1]) if site == "resid_post" else (),
     )
 
 
@@ -165,15 +164,12 @@ def _arrays(maps: list[dict[str, Tensor]], traced: Trace, layers: tuple[int, ...
 
 
 @torch.no_grad()
-def _last_layer_gap(model: Model, traced: Trace, layers: tuple[int, ...]) -> float:
-    """Largest difference between the last layer's reading and the model's logits, over their range."""
-    last = traced[Site("resid_post", layers[-1])] if Site("resid_post", layers[-1]) in traced else None
-    if last is None:
-        return float("nan")
-    rows = torch.arange(last.shape[0], device=last.device)
-    read = read_out(model.bridge, last[rows, traced.tokens.last])
+def _checks(model: Model, traced: Trace, last: int) -> tuple[Check, ...]:
+    """The last layer's reading at the last position against the model's own logits, over their range."""
+    read = read_out(model.bridge, traced[Site("resid_post", last, pos=-1)])
     logits = traced[Site("logits", pos=-1)]
-    return float((read - logits).abs().max() / logits.abs().max())
+    gap = float((read - logits).abs().max() / logits.abs().max())
+    return (Check("last layer read out equals the model's logits", gap, 1e-5),)
 
 
 def _settled(maps: dict[str, Tensor], layers: tuple[int, ...]) -> int | None:
@@ -224,7 +220,7 @@ def _notes(model: Model, traced: Trace, site: str) -> tuple[str, ...]:
         notes.append("The model's soft cap on the logits is applied at every layer.")
     if site != "resid_post":
         notes.append(
-            f"Read at {site}: the last reading is not yet the model's output, so KL is taken to the last reading."
+            f"Read at {site}: the last reading is not yet the model's output, but KL is taken to it."
         )
     if len(set(traced.tokens.lengths)) > 1:
         notes.append("NaN marks positions beyond the end of a shorter prompt.")

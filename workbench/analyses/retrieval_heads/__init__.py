@@ -20,7 +20,7 @@ Reference: Wu et al. 2024, arXiv 2404.15574; authors' code: consulted for its de
 from typing import Literal
 
 from workbench.analyses.retrieval_heads.cases import build_cases
-from workbench.analyses.retrieval_heads.masking import mask_heads
+from workbench.analyses.retrieval_heads.masking import mask_heads, refuse_sizes
 from workbench.analyses.retrieval_heads.scoring import read_cases, score_all
 from workbench.analyses.retrieval_heads.telling import tell, tell_failure
 from workbench.catalog import Cost, analysis
@@ -55,6 +55,7 @@ def retrieval_heads(
     """Find the heads that copy an answer out of a long context, and show that it needs them.
 
     Args:
+        model: a loaded model.
         needles: sentences to hide, questions and answers, and the haystack.
         lengths: prompt lengths in tokens.
         depths: where the needle stands, in percent of the context.
@@ -62,7 +63,7 @@ def retrieval_heads(
         score: definition of the score: distinct positions, the paper's set, or the authors' count.
         threshold: a head with a mean score above this is called a retrieval head.
         prefixed: begin the answer for the model, as base models need.
-        new_tokens: length of the answer at most; it ends at a line or sentence end.
+        new_tokens: length of the answer at most, 1 or more; it ends at a line or sentence end.
         recall_needed: a case counts when more than this share of the answer's words is said.
         mask_sizes: how many of the best heads to mask at once; empty for no masking.
         mask_cases: answered cases on which masking is tried; 0 for none.
@@ -76,15 +77,19 @@ def retrieval_heads(
         `case_score` ([example, layer, head], NaN for failed cases), `recall` ([depth, length]), and
         the tables `heads`, `bins`, `cases` and `masking`.
     """
+    if needles_used < 0:
+        raise ValueError(f"needles_used is 0 for all, or how many: found {needles_used}")
+    masked = mask_sizes if mask_cases > 0 else ()
+    refuse_sizes(model, masked, mask_draws)
     used = Needles.of(needles[: needles_used or len(needles)], needles.haystack)
-    cases, hay = build_cases(model, used, lengths, depths, prefixed)
+    cases, hay = build_cases(model, used, lengths, depths, prefixed, new_tokens)
     readings = read_cases(model, cases, hay, new_tokens, recall_needed)
     answered = [reading for reading in readings if reading.answered]
     if not answered:
         return tell_failure(readings, recall_needed)
     heads = score_all(answered, score, seed)
     masking = mask_heads(
-        model, answered, heads.ranked, mask_sizes, mask_cases, mask_draws, mask_mode, mask_scope, seed
+        model, answered, heads.ranked, masked, mask_cases, mask_draws, mask_mode, mask_scope, seed
     )
     return tell(model, readings, heads, masking, score, threshold)
 

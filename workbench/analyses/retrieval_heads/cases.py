@@ -28,19 +28,25 @@ class Case:
     @property
     def answer_ids(self) -> list[int]:
         """The ids of the answer where it stands in the context."""
-        return [self.ids[pos] for pos in self.span]
+        return self.ids[self.span.start : self.span.stop]
 
 
 def build_cases(
-    model: Model, needles: Needles, lengths: tuple[int, ...], depths: tuple[int, ...], prefixed: bool
+    model: Model,
+    needles: Needles,
+    lengths: tuple[int, ...],
+    depths: tuple[int, ...],
+    prefixed: bool,
+    new_tokens: int,
 ) -> tuple[list[Case], list[int]]:
     """All prompts of the grid, and the haystack's own tokens that they begin with.
 
     Raises:
-        ValueError: a length outside the model's context, too short for a needle, or a haystack that
-            is too short or has no sentence end; an answer that does not end where a token ends.
+        ValueError: a length that does not fit into the model's context with its answer, or is too short
+            for a needle; a haystack that is too short, has no sentence end, or holds the answer as well;
+            an answer that does not end where a token ends.
     """
-    _refuse_grid(model, lengths, depths)
+    _refuse_grid(model, lengths, depths, new_tokens)
     hay = "\n".join(needles.haystack)[: max(lengths) * _CHARACTERS_PER_TOKEN]
     tokens = encode(model.tokenizer, hay, prepend_bos=model.prepend_bos, vocabulary=model.shape.d_vocab)
     cases = [
@@ -52,11 +58,16 @@ def build_cases(
     return cases, tokens.ids[0].tolist()
 
 
-def _refuse_grid(model: Model, lengths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+def _refuse_grid(model: Model, lengths: tuple[int, ...], depths: tuple[int, ...], new_tokens: int) -> None:
     if not lengths or not depths:
         raise ValueError("the grid is empty: give at least one length and one depth")
-    if max(lengths) > model.shape.n_ctx:
-        raise ValueError(f"length {max(lengths)} does not fit: {model.name} reads {model.shape.n_ctx} tokens")
+    if new_tokens < 1:
+        raise ValueError(f"an answer has 1 token or more, {new_tokens} were asked for")
+    if max(lengths) + new_tokens > model.shape.n_ctx:
+        raise ValueError(
+            f"length {max(lengths)} and an answer of {new_tokens} tokens do not fit: {model.name} reads "
+            f"{model.shape.n_ctx} tokens"
+        )
     if not all(0 <= depth <= 100 for depth in depths):
         raise ValueError(f"depths are percentages of the context (0-100), found {depths}")
 
@@ -76,13 +87,18 @@ def _case(
     if room > tokens.lengths[0]:
         raise ValueError(f"the haystack has {tokens.lengths[0]} tokens, length {length} needs {room}")
     end = _sentence_end(hay, tokens.spans[0][room - 1][1])
+    if end == 0:
+        raise ValueError(
+            f"the haystack has no sentence end in the {room} tokens that length {length} leaves it"
+        )
     place = (
         end if depth == 100 else _sentence_end(hay, tokens.spans[0][room * depth // 100][0]) if depth else 0
     )
     text = f"{hay[:place]}{needle.needle} {hay[place:end]}{question}"
     if text.count(needle.answer) != 1:
         raise ValueError(
-            f"the answer of needle {needle.name!r} stands in the haystack as well: {needle.answer!r}"
+            f"the answer of needle {needle.name!r} stands in the haystack or the question as well: "
+            f"{needle.answer!r}"
         )
     start = place + needle.needle.index(needle.answer)
     prompt = model.tokens(text)

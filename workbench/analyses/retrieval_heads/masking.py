@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.analyses.retrieval_heads.scoring import Reading
+from workbench.analyses.retrieval_heads.scoring import Reading, stop_rule
 from workbench.edit import Function, SiteEdit, onward, patch, zero
 from workbench.metrics import word_recall
 from workbench.model import Model
@@ -34,13 +34,25 @@ def mask_heads(
     seed: int,
 ) -> list[dict[str, object]]:
     """Recall of some answered cases under every mask, as a table; empty when no masking is asked for."""
-    if not sizes or cases < 1:
+    if not sizes:
         return []
     masks = choose_masks(ranked, sizes, draws, seed)
     shown = answered[:: max(1, len(answered) // cases)][:cases]
     heads = [heads for _, _, heads in masks]
     recalls = [masked_recall(model, reading, heads, mode, scope) for reading in track(shown, "masking")]
     return recall_table(masks, recalls, float(np.mean([reading.recall for reading in shown])))
+
+
+def refuse_sizes(model: Model, sizes: tuple[int, ...], draws: int) -> None:
+    """Raise ValueError when there are too few heads to mask as many random ones, or no draws of them."""
+    count = model.shape.n_layers * model.shape.n_heads
+    for size in sizes:
+        if not 0 < size <= count // 2:
+            raise ValueError(f"{size} heads cannot be masked against as many random ones: there are {count}")
+    if sizes and draws < 1:
+        raise ValueError(
+            f"mask_draws must be 1 or more, found {draws}: without controls masking says nothing"
+        )
 
 
 def choose_masks(
@@ -60,10 +72,6 @@ def choose_masks(
     generator = np.random.default_rng(seed)
     masks: list[tuple[str, int, tuple[Head, ...]]] = []
     for size in sizes:
-        if not 0 < size <= len(ranked) // 2:
-            raise ValueError(
-                f"{size} heads cannot be masked against as many random ones: there are {len(ranked)}"
-            )
         best, rest = ranked[:size], ranked[size:]
         masks.append(("top", size, tuple(best)))
         for _ in range(draws):
@@ -93,15 +101,22 @@ def _same_layers(
 def masked_recall(
     model: Model, reading: Reading, masks: list[tuple[Head, ...]], mode: Mode, scope: Scope
 ) -> list[float]:
-    """The recall of one case under each set of masked heads, in their order."""
+    """The recall of one case under each set of masked heads, in their order.
+
+    A masked answer ends by the same rule as the plain one, and has at most as many tokens.
+    """
     tokens = reading.case.tokens
     start = tokens.lengths[0] - 1 if scope == "decode" else 0
     makers = _makers(model, tokens, mode)
     rows = [[_masked(head, makers[head], mode, start) for head in heads] for heads in masks]
     said: dict[int, float] = {}
-    stop = set(reading.decoded.ids[-1:])
-    for outcome in sweep(model, tokens, rows, new_tokens=len(reading.decoded.ids), stop=stop):
-        said[outcome.row] = word_recall(model.tokenizer.decode(list(outcome.ids)), reading.case.needle.answer)
+    stops = stop_rule(model)
+    spoken = reading.decoded.ids
+    stop = {index for index in spoken[-1:] if stops(index)}
+    for outcome in sweep(model, tokens, rows, new_tokens=len(spoken), stop=stop):
+        ends = [place for place, index in enumerate(outcome.ids) if stops(index)]
+        ids = outcome.ids[: ends[0] + 1] if ends else outcome.ids
+        said[outcome.row] = word_recall(model.tokenizer.decode(list(ids)), reading.case.needle.answer)
     return [said[row] for row in range(len(rows))]
 
 

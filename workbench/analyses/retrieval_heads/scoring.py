@@ -56,12 +56,12 @@ def read_cases(
 ) -> list[Reading]:
     """Answer every prompt greedily and keep the top key of every head at every answering query."""
     trunk = Trunk(model, hay)
+    stops = stop_rule(model)
     readings = []
     for case in track(cases, "needle prompts"):
         ids = case.ids
         cache, shared = trunk.cache_for(ids)
         prefill(model, ids[shared:-1], cache)
-        stops = stop_rule(model)
         decoded = decode_with_guess(model, ids[-1], cache, case.answer_ids, new_tokens, stops)
         said = model.tokenizer.decode(list(decoded.ids))
         recall = word_recall(said, case.needle.answer)

@@ -42,8 +42,8 @@ def tell_failure(readings: list[Reading], recall_needed: float) -> Result:
     """The result when nothing was answered: no score, and the reason."""
     best = max(readings, key=lambda reading: reading.recall)
     finding = (
-        f"The model answered none of {len(readings)} cases (recall above {recall_needed:g} needed, the best is "
-        f"{best.recall:.2f} with {best.said!r}), so no head can be scored."
+        f"The model answered none of {len(readings)} cases (recall above {recall_needed:g} needed, the best "
+        f"is {best.recall:.2f} with {best.said!r}), so no head can be scored."
     )
     return Result(
         arrays={"recall": _recall_grid(readings)},
@@ -164,7 +164,8 @@ def _finding(heads: Heads, readings: list[Reading], threshold: float, masking: l
     answered = sum(reading.answered for reading in readings)
     said = (
         f"{count} of {heads.mean.numel()} heads retrieve (score above {threshold:g}); the strongest is "
-        f"L{layer}.H{head} with {float(heads.mean[layer, head]):.2f}; {answered} of {len(readings)} cases answered"
+        f"L{layer}.H{head} with {float(heads.mean[layer, head]):.2f}; {answered} of {len(readings)} cases "
+        f"answered"
     )
     if not masking:
         return said + "."

@@ -1,0 +1,49 @@
+"""Small random models by the name of their architecture, loaded once, and plain twins of them."""
+
+from functools import cache
+from typing import Any
+
+import torch
+from architectures import SERVED, random_model, tiny_tokenizer
+from torch import Tensor
+
+from workbench.model import Model, load
+
+WORDS = 9
+"""Tokens in the prompt of `ids_of`: more than the sliding windows of the small models hold."""
+
+
+@cache
+def small_model(name: str) -> Model:
+    """The random model of an architecture, loaded into the workbench."""
+    torch.set_num_threads(1)  # the models are so small that more threads only wait for each other
+    return load(plain_twin(name), tokenizer=tiny_tokenizer())
+
+
+def plain_twin(name: str) -> Any:
+    """The same weights in a fresh model of transformers that the workbench has never touched."""
+    config = next(one for one in SERVED if one.name == name).make_config()
+    model = random_model(config)
+    model.config.architectures = [type(model).__name__]
+    model.set_attn_implementation("eager")
+    return model.requires_grad_(requires_grad=False)
+
+
+def prompt_ids(seed: int = 0, length: int = WORDS) -> list[int]:
+    """Token ids without a special token, different within a prompt."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randperm(120, generator=generator)[:length] + 4).tolist()
+
+
+@torch.no_grad()
+def plain_logits(twin: Any, ids: list[int]) -> Tensor:
+    """[pos, vocab], from one whole pass without a cache."""
+    return twin(torch.tensor([ids]), use_cache=False).logits[0]
+
+
+def plain_greedy(twin: Any, ids: list[int], new_tokens: int) -> list[int]:
+    """The greedy continuation, each token from a whole pass of its own."""
+    made: list[int] = []
+    for _ in range(new_tokens):
+        made.append(int(plain_logits(twin, [*ids, *made])[-1].argmax()))
+    return made

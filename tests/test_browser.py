@@ -1,0 +1,256 @@
+"""The dashboard in Chromium: it boots, runs, stops, restores links, keeps tabs apart and stays offline."""
+
+import io
+import os
+import re
+import time
+import zipfile
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from apps.screenshots import CHROMIUM, chromium, serving
+from workbench.result import Result
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason=f"{CHROMIUM} is not installed"),
+]
+
+MODEL = "planted:tour"
+PROMPTS = (
+    "The secret of the harvest soup is smoked tangerine peel. The secret of the harvest soup is",
+    "The mayor throws a violet accordion from the balcony. The mayor throws a violet",
+)
+NASTY = (
+    "<script>window.PWN=1</script> & 🙂 שלום ![x](http://evil.example/a.png) <img src=x onerror=window.PWN=1>"
+)
+SOON = 120_000.0
+"""Milliseconds: the first load of a model imports torch."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("home")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(browser, address):
+    """Open tabs; at the end none may have asked anyone but the dashboard for anything."""
+    asked, tabs = [], []
+
+    def open_tab(path: str = "", scheme: str = "light"):
+        page = browser.new_page(color_scheme=scheme, viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(SOON)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{address}/{path}")
+        page.locator("h2").first.wait_for()
+        page.mouse.click(1000, 5)  # Chromium may swallow the first click after a load
+        tabs.append(page)
+        return page
+
+    yield open_tab
+    for page in tabs:
+        page.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+@pytest.fixture(scope="module")
+def planted():
+    from workbench.model import load
+
+    return load(MODEL)
+
+
+def lens(model, *prompts: str) -> Result:
+    from workbench import Prompts, run
+
+    return run("logit_lens", model, Prompts.of(*prompts))
+
+
+def assert_same_numbers(one: Result, other: Result) -> None:
+    assert one.inputs == other.inputs
+    assert one.arrays == other.arrays
+    assert one.scalars == other.scalars
+
+
+def write_prompts(page, text: str) -> None:
+    page.get_by_role("textbox", name="Prompts, one a line").fill(text)
+
+
+def press_run(page) -> None:
+    page.get_by_role("button", name=re.compile("^(Run|Load .* and run)")).click()
+
+
+def finding(page):
+    """Wait for a result and return where its sentence stands."""
+    page.get_by_role("button", name="Reproduce").wait_for()
+    return page.locator("[data-testid=stMain] [data-testid=stHtml]").first.inner_text()
+
+
+def run_in(address: str) -> str | None:
+    """The run that an address names."""
+    return parse_qs(urlsplit(address).query).get("run", [None])[0]
+
+
+def download(page, label: str) -> bytes:
+    page.get_by_role("button", name="Download", exact=True).click()
+    with page.expect_download() as expected:
+        page.get_by_role("button", name=label).click()
+    page.keyboard.press("Escape")
+    return Path(expected.value.path()).read_bytes()
+
+
+def downloaded_result(page, folder: Path) -> Result:
+    with zipfile.ZipFile(io.BytesIO(download(page, "Result"))) as archive:
+        archive.extractall(folder)
+    return Result.load(folder)
+
+
+def test_the_first_page_is_there_within_five_seconds_and_quiet(browser, tmp_path, record_property):
+    begun = time.perf_counter()
+    complaints = []
+    with serving(tmp_path) as fresh:
+        page = browser.new_page()
+        page.on("console", lambda message: complaints.append((message.type, message.text)))
+        page.on("pageerror", lambda error: complaints.append(("error", str(error))))
+        page.goto(fresh)
+        page.get_by_text("Nothing is saved yet").wait_for()
+        seconds = time.perf_counter() - begun
+        page.close()
+    record_property("seconds to the first page", round(seconds, 1))
+    assert [text for kind, text in complaints if kind == "error"] == []
+    assert seconds < 5 * max(1, os.getloadavg()[0]), "five seconds on a machine that does nothing else"
+
+
+def test_a_model_is_loaded_and_a_lens_run_equals_the_same_run_in_python(tab, planted, tmp_path):
+    page = tab("logit_lens")
+    page.get_by_role("button", name="Load", exact=True).click()
+    page.get_by_text("M parameters").wait_for()
+    page.get_by_text("checks passed").first.wait_for()
+    write_prompts(page, PROMPTS[0])
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("button", name=re.compile("^Run: 1 pass")).wait_for()
+    press_run(page)
+    assert "The model ends with" in finding(page)
+    assert_same_numbers(downloaded_result(page, tmp_path / "one"), lens(planted, PROMPTS[0]))
+    page.locator("[data-testid=stPlotlyChart]").first.wait_for()
+
+
+def test_a_link_restores_the_page_and_its_result(tab):
+    page = tab("logit_lens?logit_lens.top=3")
+    write_prompts(page, PROMPTS[1])
+    press_run(page)
+    told = finding(page)
+    page.wait_for_url(re.compile("run="))
+    other = tab(page.url.split("/", 3)[3])
+    assert finding(other) == told
+    assert other.get_by_role("textbox", name="Prompts, one a line").input_value() == PROMPTS[1]
+    assert other.get_by_role("spinbutton", name="top").input_value() == "3"
+    assert other.get_by_text("not those of the result").count() == 0
+
+
+def test_a_run_can_be_stopped(tab):
+    page = tab("retrieval_heads?retrieval_heads.lengths=600,800,1000&retrieval_heads.needles_used=6")
+    press_run(page)
+    page.locator("[data-testid=stMain]").get_by_role("button", name="Stop").click()
+    page.get_by_text("Stopped.").wait_for()
+    assert page.get_by_text("at work").count() == 0
+
+
+def test_a_run_goes_on_when_its_page_is_left(tab):
+    page = tab("logit_lens")
+    write_prompts(page, "\n".join(f"{PROMPTS[0]} {line}" for line in range(40)))
+    press_run(page)
+    page.get_by_text("at work").wait_for()
+    page.get_by_role("link", name="Welcome").click()
+    page.get_by_text("Newest findings").wait_for()
+    page.get_by_text("at work").wait_for(state="detached")
+    page.locator("[data-testid=stMain]").get_by_role("link", name="Logit lens", exact=True).click()
+    assert "The model ends with" in finding(page)
+
+
+def test_two_tabs_on_one_model_get_each_their_own_numbers_while_widgets_are_clicked(tab, planted, tmp_path):
+    tabs = tab("logit_lens"), tab("logit_lens")
+    for turn in range(2):
+        before = [run_in(page.url) for page in tabs]
+        texts = [[f"{PROMPTS[(place + turn) % 2]} {turn} {line}" for line in range(20)] for place in range(2)]
+        for page, lines in zip(tabs, texts, strict=True):
+            write_prompts(page, "\n".join(lines))
+            press_run(page)
+        for key in ["ArrowUp", "ArrowUp", "ArrowDown", "ArrowDown"]:
+            for page in tabs:
+                page.get_by_role("spinbutton", name="top").press(key)
+        for place, (page, lines) in enumerate(zip(tabs, texts, strict=True)):
+            wanted = lens(planted, *lines)
+            page.wait_for_url(lambda url, before=before[place]: run_in(url) not in (None, before))
+            page.get_by_text("not those of the result").wait_for(state="detached")
+            assert finding(page) == wanted.finding
+            assert_same_numbers(downloaded_result(page, tmp_path / f"{turn} {place}"), wanted)
+
+
+def test_a_nasty_prompt_stays_a_text(tab):
+    page = tab("logit_lens")
+    write_prompts(page, NASTY)
+    press_run(page)
+    finding(page)
+    page.wait_for_timeout(1000)
+    assert page.evaluate("window.PWN") is None
+    assert page.locator("img[src*=evil], img[src=x]").count() == 0
+    page.get_by_role("button", name="Reproduce").click()
+    assert NASTY[:29] in page.locator("[data-testid=stCode]").first.inner_text()
+
+
+def test_the_report_opens_without_a_network(tab, browser, tmp_path):
+    page = tab("logit_lens")
+    write_prompts(page, NASTY)
+    press_run(page)
+    finding(page)
+    file = tmp_path / "report.html"
+    file.write_bytes(download(page, "Report"))
+    assert file.stat().st_size < 1_000_000
+    context = browser.new_context(offline=True)
+    report, asked = context.new_page(), []
+    report.on("request", lambda request: asked.append(request.url))
+    report.goto(file.as_uri())
+    assert report.get_by_role("heading", name="Logit lens").count() >= 1
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert report.evaluate("window.PWN") is None
+    context.close()
+
+
+def test_a_model_that_does_not_exist_is_one_clear_sentence(tab):
+    page = tab("?model=%2Fno%2Fsuch%2Ffolder")
+    page.get_by_role("button", name="Load", exact=True).click()
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text() == "folder /no/such/folder does not exist"
+    assert page.get_by_text("Traceback").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_and_pictures_can_be_read_in_both_themes(tab, scheme):
+    page = tab("logit_lens", scheme)
+    press_run(page)
+    finding(page)
+    title = page.locator("[data-testid=stPlotlyChart] .gtitle").first
+    title.wait_for()
+    ground = brightness(
+        page.locator("[data-testid=stApp]").evaluate("part => getComputedStyle(part).backgroundColor")
+    )
+    ink = brightness(title.evaluate("part => getComputedStyle(part).fill"))
+    assert (ground < 60) == (scheme == "dark")
+    assert abs(ground - ink) > 128
+
+
+def brightness(colour: str) -> float:
+    red, green, blue = map(float, re.findall(r"[\d.]+", colour)[:3])
+    return 0.299 * red + 0.587 * green + 0.114 * blue

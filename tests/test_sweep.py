@@ -1,0 +1,317 @@
+"""The sweep equals running every row by itself, and says so when it cannot."""
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from architectures import SERVED
+from conftest import hooks_in
+from small_models import WORDS, prompt_ids, small_model
+from torch import Tensor
+
+from workbench import sweep as sweep_module
+from workbench.edit import add, clamp, edited, onward, patch, scale, zero
+from workbench.generate import greedy
+from workbench.model import Model, load
+from workbench.planted import plant
+from workbench.progress import Cancelled, listening
+from workbench.rewiring import cut, skip
+from workbench.sweep import Outcome, sweep
+from workbench.tracer import trace
+from workbench.variants import Row
+from workbench.words import Site
+
+NEW = 4
+SWEPT = (
+    *("GPT2", "Llama", "Gemma2", "Gemma3", "GPTNeoX parallel", "GPTNeoX sequential", "Bloom", "OPT", "GPT-J"),
+    *(
+        "Falcon new layout",
+        "Falcon old layout, parallel",
+        "CodeGen",
+        "GPTBigCode",
+        "Granite",
+        "OLMo2",
+        "Mixtral",
+    ),
+)
+WITHOUT_KEYS = ("MPT", "Falcon old layout, sequential")
+
+
+def swept(model: Model, rows: list[Row], ids: list[int] | None = None, **options: object) -> list[Outcome]:
+    """All outcomes, in the order of the rows."""
+    tokens = model.tokens_of([ids or prompt_ids()])
+    return sorted(sweep(model, tokens, rows, **options), key=lambda outcome: outcome.row)
+
+
+def looped(model: Model, row: Row, new_tokens: int = NEW) -> tuple[Tensor, tuple[int, ...]]:
+    """The slow definition: one row under `edited`, every token from a whole pass without a cache."""
+    tokens = model.tokens_of([prompt_ids()])
+    with edited(model, row), torch.no_grad():
+        logits = model.forward(tokens.ids)[0, -1].float()
+        return logits, tuple(greedy(model, prompt_ids(), new_tokens, cached=False))
+
+
+def mixed_rows(model: Model) -> list[Row]:
+    """Rows of every kind of site that the model lets one write, at mixed layers and positions."""
+    vector = torch.randn(model.shape.d_model, generator=torch.Generator().manual_seed(3))
+    makers: dict[str, Callable[[int], Row]] = {
+        "resid_pre": lambda layer: [(Site("resid_pre", layer, pos=3), add(vector))],
+        "resid_mid": lambda layer: [(Site("resid_mid", layer, pos=4), patch(vector))],
+        "resid_post": lambda layer: [(Site("resid_post", layer, pos=-1), patch(vector))],
+        "attn_out": lambda layer: [(f"L{layer}.attn_out@0", scale(2.0))],
+        "mlp_out": lambda layer: [(f"L{layer}.mlp_out@6", zero())],
+        "z": lambda layer: [(Site("z", layer, head=1, pos=5), zero())],
+        "mlp_post": lambda layer: [(Site("mlp_post", layer, neuron=3, pos=2), clamp(3.0))],
+        "scores": lambda layer: [cut(layer, query=6, key=2), cut(layer, key=4, head=1)],
+    }
+    rows = [
+        makers[kind](layer)
+        for kind, layers in model.capabilities.writable.items()
+        for layer in layers
+        if kind in makers
+    ]
+    last = model.shape.n_layers - 1
+    two_places = [(Site("resid_post", 0, pos=6), add(vector)), (Site("resid_pre", last, pos=2), scale(0.5))]
+    return [*rows, two_places, *generating_rows(last, vector)]
+
+
+def generating_rows(layer: int, vector: Tensor) -> list[Row]:
+    """Rows whose edits act on generated tokens too."""
+    return [
+        [onward(Site("z", layer, head=2), zero(), since=4)],
+        [onward(Site("resid_post", layer), add(vector), since=-1)],
+        [onward(Site("resid_post", 0), add(vector), since=WORDS)],
+        [(Site("mlp_out", 0), scale(3.0))],
+        [cut(layer, key=1)],
+    ]
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_equals_the_plain_loop(name: str) -> None:
+    model = small_model(name)
+    rows = mixed_rows(model)
+    if not model.capabilities.writable.get("scores"):
+        rows = [row for row in rows if not any(isinstance(edit, type(cut(0, key=1))) for edit in row)]
+    outcomes = swept(model, rows, new_tokens=NEW)
+    assert [outcome.row for outcome in outcomes] == list(range(len(rows)))
+    changed = 0
+    plain, _ = looped(model, [(Site("resid_pre", 0), scale(1.0))])
+    for row, outcome in zip(rows, outcomes, strict=True):
+        logits, ids = looped(model, row)
+        assert outcome.ids == ids
+        torch.testing.assert_close(outcome.logits, logits, atol=1e-4, rtol=0)
+        changed += not torch.allclose(logits, plain, atol=1e-3)
+    assert changed >= len(rows) - 2, "the rows must differ from the plain prompt, or they prove nothing"
+
+
+def test_all_kinds_of_a_llama_are_swept() -> None:
+    kinds = {
+        edit[0].kind
+        for row in mixed_rows(small_model("Llama"))
+        for edit in row
+        if isinstance(edit, tuple) and isinstance(edit[0], Site)
+    }
+    assert kinds == {"resid_pre", "resid_mid", "resid_post", "z", "mlp_post", "mlp_out"}
+
+
+@pytest.mark.parametrize("name", WITHOUT_KEYS)
+def test_refuses_a_model_that_keeps_no_keys(name: str) -> None:
+    with pytest.raises(ValueError, match="not every layer keeps its keys and values"):
+        swept(small_model(name), [[(Site("resid_post", 0, pos=3), zero())]])
+
+
+@pytest.mark.parametrize("name", ["Llama", "Bloom"])
+def test_batches_change_nothing(name: str) -> None:
+    model = small_model(name)
+    rows = mixed_rows(model)
+    together = swept(model, rows, new_tokens=NEW, batch=512)
+    for size in (1, 3):
+        for one, other in zip(swept(model, rows, new_tokens=NEW, batch=size), together, strict=True):
+            assert one.ids == other.ids
+            torch.testing.assert_close(one.logits, other.logits, atol=1e-5, rtol=0)
+
+
+def test_as_many_rows_as_keys_are_no_trap() -> None:
+    """ALiBi tensors can be cut up wrongly without an error when rows and keys are equally many."""
+    model = small_model("Bloom")
+    row = [(Site("resid_post", 0, pos=2), scale(-1.0))]
+    logits, ids = looped(model, row)
+    for outcome in swept(model, [row] * WORDS, new_tokens=NEW):
+        assert outcome.ids == ids
+        torch.testing.assert_close(outcome.logits, logits, atol=1e-4, rtol=0)
+
+
+def test_the_shared_prefix_may_be_computed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model("Gemma3")
+    rows = [[(Site("resid_post", 0, pos=7), zero())], [cut(1, query=8, key=6)]]
+    whole = swept(model, rows, new_tokens=NEW)
+    monkeypatch.setattr(sweep_module, "_PREFIX_STEP", 2)
+    for one, other in zip(swept(model, rows, new_tokens=NEW), whole, strict=True):
+        assert one.ids == other.ids
+        torch.testing.assert_close(one.logits, other.logits, atol=1e-5, rtol=0)
+
+
+def test_rows_that_change_nothing_give_the_plain_run() -> None:
+    model = small_model("Llama")
+    tokens = model.tokens_of([prompt_ids()])
+    with torch.no_grad():
+        plain = model.forward(tokens.ids)[0, -1]
+    traced = trace(model, tokens, "resid_post")
+    rows = [
+        [(Site("resid_post", layer, pos=pos), patch(traced[Site("resid_post", layer, pos=pos)]))]
+        for layer, pos in itertools.product(range(model.shape.n_layers), range(WORDS))
+    ]
+    for outcome in swept(model, rows, new_tokens=NEW):
+        torch.testing.assert_close(outcome.logits, plain, atol=1e-5, rtol=0)
+        assert list(outcome.ids) == greedy(model, prompt_ids(), NEW)
+
+
+def test_a_negative_position_is_the_prompts_and_not_the_newest_token() -> None:
+    model = small_model("Llama")
+    vector = torch.randn(model.shape.d_model, generator=torch.Generator().manual_seed(1))
+    counted, named = swept(
+        model, [[(Site("resid_post", 0, pos=pos), patch(vector))] for pos in (-1, WORDS - 1)], new_tokens=NEW
+    )
+    assert counted.ids == named.ids
+    assert counted.ids != tuple(looped(model, [onward(Site("resid_post", 0), patch(vector), since=-1)])[1])
+
+
+def test_a_continuation_keeps_its_stop_token_and_ends() -> None:
+    model = small_model("Llama")
+    row = [(Site("resid_post", 0, pos=3), zero())]
+    _, ids = looped(model, row, new_tokens=6)
+    (outcome,) = swept(model, [row], new_tokens=6, stop=[ids[2]])
+    assert outcome.ids == ids[: ids.index(ids[2]) + 1]
+
+
+def test_rows_that_are_done_are_left_out() -> None:
+    model = small_model("Llama")
+    rows = mixed_rows(model)
+    all_rows = swept(model, rows, new_tokens=2)
+    done = {0, 3, len(rows) - 1}
+    rest = swept(model, rows, new_tokens=2, done=done)
+    assert [outcome.row for outcome in rest] == [row for row in range(len(rows)) if row not in done]
+    for outcome in rest:
+        assert outcome.ids == all_rows[outcome.row].ids
+
+
+def test_a_cancelled_sweep_keeps_what_is_finished_and_leaves_no_hook(tiny_model: Model) -> None:
+    rows = [[(Site("resid_post", 1, pos=pos), zero())] for pos in range(6)]
+    finished: list[int] = []
+
+    def stop_after_two(done: int, total: int, label: str) -> None:
+        assert total == len(rows)
+        if done == 2:
+            raise Cancelled
+
+    before = hooks_in(tiny_model)
+    with pytest.raises(Cancelled), listening(stop_after_two):
+        for outcome in sweep(tiny_model, tiny_model.tokens_of([prompt_ids()]), rows, batch=1):
+            finished.append(outcome.row)
+    assert len(finished) == 2
+    assert hooks_in(tiny_model) == before
+    resumed = swept(tiny_model, rows, done=finished)
+    assert {outcome.row for outcome in resumed} | set(finished) == set(range(len(rows)))
+
+
+def test_an_error_inside_an_edit_leaves_no_hook(tiny_model: Model) -> None:
+    before = hooks_in(tiny_model)
+    with pytest.raises(ValueError, match="must keep the shape"):
+        swept(tiny_model, [[(Site("resid_post", 1, pos=2), lambda value: value[..., :3])]])
+    assert hooks_in(tiny_model) == before
+    assert tiny_model.current_pass is None
+
+
+BAD: dict[str, tuple[Row, str]] = {
+    "no edit": ([], "row 0 of the sweep has no edits"),
+    "past the end": ([("L0.resid_post@9", zero())], r"row 0 .* the prompt has 9 tokens \(positions 0-8\)"),
+    "no such layer": ([("L7.resid_post@1", zero())], r"the model has 3 layers \(0-2\)"),
+    "embedding": ([("embed@1", zero())], "edits are made inside layers, not at embed@1"),
+    "a blind query": ([cut(0, key=0)], "query 0 would have no key left"),
+    "a cut of the future": ([cut(0, query=-1, key=2)], "edits that never took effect"),
+}
+
+
+@pytest.mark.parametrize("row, message", BAD.values(), ids=BAD)
+def test_refuses_a_bad_row(tiny_model: Model, row: Row, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        swept(tiny_model, [row])
+
+
+def test_refuses_what_is_no_edit_of_a_row(tiny_model: Model) -> None:
+    with pytest.raises(TypeError, match="row 1 of the sweep: edits are .* found Skip"):
+        swept(tiny_model, [[("L0.z", zero())], [skip("mlp", 0)]])
+
+
+def test_refuses_a_read_only_site() -> None:
+    with pytest.raises(ValueError, match=r"row 0 .* is read-only"):
+        swept(small_model("OPT"), [[cut(0, key=2)]])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch": 0}, "at least one row"),
+        ({"new_tokens": -1}, "0-55 new tokens, -1 were asked for"),
+        ({"new_tokens": 56}, "0-55 new tokens, 56 were asked for"),
+    ],
+)
+def test_refuses_bad_numbers(tiny_model: Model, options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        swept(tiny_model, [[("L0.z", zero())]], **options)
+
+
+def test_refuses_two_prompts(tiny_model: Model) -> None:
+    with pytest.raises(ValueError, match="a sweep varies one prompt, 2 were given"):
+        sweep(tiny_model, tiny_model.tokens(["w5 w6", "w7 w8"]), [[("L0.z", zero())]])
+
+
+@functools.cache
+def late_hop() -> tuple[Model, dict]:
+    return load("planted:late_hop"), plant("late_hop").truth
+
+
+@pytest.mark.parametrize("place", ["entity", "last"])
+def test_back_patching_succeeds_exactly_where_it_was_planted(place: str) -> None:
+    model, truth = late_hop()
+    pairs = list(itertools.product(range(model.shape.n_layers), repeat=2))
+    for question in truth["questions"]:
+        tokens = model.tokens(question["prompt"])
+        pos = tokens.text[0].index(question["entity"]) if place == "entity" else tokens.lengths[0] - 1
+        streams = trace(model, tokens, f"L*.resid_post@{pos}")
+        rows = [
+            [(Site("resid_post", target, pos=pos), patch(streams[Site("resid_post", source, pos=pos)]))]
+            for source, target in pairs
+        ]
+        answer = model.token(question["answer"])
+        outcomes = sorted(sweep(model, tokens, rows, new_tokens=1), key=lambda outcome: outcome.row)
+        found = [
+            list(pair) for pair, outcome in zip(pairs, outcomes, strict=True) if outcome.ids == (answer,)
+        ]
+        assert found == (truth["success"] if place == "entity" else [])
+
+
+@pytest.mark.real
+def test_equals_the_plain_loop_on_a_real_model(real_model: Model) -> None:
+    prompt = "The capital of the country that Paris belongs to is"
+    tokens = real_model.tokens(prompt)
+    pos = tokens.lengths[0] - 1
+    streams = trace(real_model, tokens, f"L*.resid_post@{pos}")
+    pairs = [(source, target) for source in range(18) for target in range(18) if source > target]
+    rows = [
+        [(Site("resid_post", target, pos=pos), patch(streams[Site("resid_post", source, pos=pos)]))]
+        for source, target in pairs
+    ]
+    outcomes = sorted(sweep(real_model, tokens, rows, new_tokens=NEW), key=lambda outcome: outcome.row)
+    for number in torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:40].tolist():
+        with edited(real_model, rows[number]), torch.no_grad():
+            logits = real_model.forward(tokens.ids, keep=1)[0, -1]
+            ids = greedy(real_model, tokens.ids[0].tolist(), NEW)
+        assert list(outcomes[number].ids) == ids
+        torch.testing.assert_close(outcomes[number].logits, logits, atol=1e-4, rtol=0)
+
+
+def test_every_swept_name_is_an_architecture() -> None:
+    assert {*SWEPT, *WITHOUT_KEYS} <= {architecture.name for architecture in SERVED}

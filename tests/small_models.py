@@ -23,9 +23,9 @@ def small_model(name: str) -> Model:
 def plain_twin(name: str) -> Any:
     """The same weights in a fresh model of transformers that the workbench has never touched."""
     config = next(one for one in SERVED if one.name == name).make_config()
+    config._attn_implementation = "eager"
     model = random_model(config)
     model.config.architectures = [type(model).__name__]
-    model.set_attn_implementation("eager")
     return model.requires_grad_(requires_grad=False)
 
 

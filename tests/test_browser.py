@@ -182,7 +182,7 @@ def test_two_tabs_on_one_model_get_each_their_own_numbers_while_widgets_are_clic
     tabs = tab("logit_lens"), tab("logit_lens")
     for turn in range(2):
         before = [run_in(page.url) for page in tabs]
-        texts = [[f"{PROMPTS[(place + turn) % 2]} {turn} {line}" for line in range(20)] for place in range(2)]
+        texts = [[f"{PROMPTS[(place + turn) % 2]} {turn} {line}" for line in range(12)] for place in range(2)]
         for page, lines in zip(tabs, texts, strict=True):
             write_prompts(page, "\n".join(lines))
             press_run(page)

@@ -66,7 +66,11 @@ def refuse_broken_weights(hf_model: Any) -> None:
     for name, weight in hf_model.named_parameters():
         if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
             bad = int((~torch.isfinite(weight)).sum())
-            raise ValueError(f"weight {name} holds {bad} values that are NaN or infinite: the file is damaged")
+            word = str(weight.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"weight {name} holds {bad} values that are NaN or infinite in {word}: "
+                "the file is damaged, or its numbers are too large for this dtype"
+            )
 
 
 def prove(bridge: Any, plain: Any, places: Places, ids: Int[Tensor, " pos"]) -> Capabilities:

@@ -44,15 +44,14 @@ class Look:
     def again(self, layer: int, kind: str, change: Change, watched: str) -> Tensor:
         """What a kind of site, or the output of "attn" or "mlp", is when its block runs again with one change."""
         watch = {watched: self._point(watched, layer)}
-        return self._run(layer, self.places.attach(Site(kind, layer), change), watch)[watched]
+        return self._fired(self._run(layer, self.places.attach(Site(kind, layer), change), watch), watched)
 
     def plain(self, layer: int, watched: str) -> Tensor:
         """The same of a block that runs again unchanged."""
-        self._point(watched, layer)
         if layer not in self.unchanged:
             here = {name: point for (name, place), point in self.places.points.items() if place == layer}
             self.unchanged[layer] = self._run(layer, [], here)
-        return self.unchanged[layer][watched]
+        return self._fired(self.unchanged[layer], watched)
 
     def _run(self, layer: int, handles: list[RemovableHandle], watch: Mapping[str, Point]) -> dict[str, Tensor]:
         """Run one block again, as it was called, with hooks in place that are removed afterwards."""
@@ -72,6 +71,12 @@ class Look:
             for handle in handles:
                 handle.remove()
         return seen
+
+    @staticmethod
+    def _fired(seen: Mapping[str, Tensor], name: str) -> Tensor:
+        if name not in seen:
+            raise Absent(f"{name} did not fire")
+        return seen[name]
 
     def _point(self, name: str, layer: int) -> Point:
         point = self.places.points.get((name, layer))
@@ -161,15 +166,20 @@ def _linear_gap(look: Look, layer: int, kind: str, part: str) -> float:
 
 
 def _neuron_gap(look: Look, layer: int) -> float:
-    """Error of "a neuron's input moves its own activation, and no other neuron's"."""
+    """Error of "a neuron's input bends its own activation, and moves no other neuron's"."""
     before, after = look.at(layer, "mlp_pre", "mlp_post")
     if before.shape != after.shape:
         return float("inf")
     even = torch.arange(before.shape[-1], device=before.device) % 2 == 0
-    moved = look.again(layer, "mlp_pre", lambda value: torch.where(even, value + 1, value), "mlp_post")
-    if torch.equal(moved[..., even], after[..., even]):
+    step = before.std()
+    once, twice = (
+        look.again(layer, "mlp_pre", lambda value, far=far: torch.where(even, value + far, value), "mlp_post")
+        for far in (step, 2 * step)
+    )
+    first, second = (once - after)[..., even], (twice - once)[..., even]
+    if relative_gap(second, first) <= 1e-4:  # a straight line: the linear half of a gated MLP, or behind the bend
         return float("inf")
-    return relative_gap(moved[..., ~even], after[..., ~even])
+    return relative_gap(once[..., ~even], after[..., ~even])
 
 
 CLAIMS = (

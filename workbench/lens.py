@@ -83,7 +83,7 @@ def read_layers(
         ids: the target token at each position.
     """
     hidden = bridge.ln_final(streams).float()
-    weight, bias = _unembedding(bridge)
+    weight, bias = unembedding(bridge)
     own = _scores(bridge, hidden, weight[ids], None if bias is None else bias[ids])
     sums = _Sums.empty(hidden)
     step = max(256, min(4096, _NUMBERS // (hidden.shape[0] * hidden.shape[1])))
@@ -100,7 +100,12 @@ _NUMBERS = 8_000_000
 """Logits made at once: 32 MB."""
 
 
-def _unembedding(bridge: Any) -> tuple[Tensor, Tensor | None]:
+def unembedding(bridge: Any) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, " vocab"] | None]:
+    """The unembedding and its bias.
+
+    Raises:
+        ValueError: the weights are quantised, so that no row can be read by itself.
+    """
     module = bridge.original_model.get_output_embeddings()
     module = getattr(module, "original_component", module)
     if not (isinstance(module.weight, Tensor) and module.weight.is_floating_point()):

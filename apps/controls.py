@@ -1,15 +1,16 @@
 """Controls: widgets for the inputs and knobs of an analysis, made from its entry."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import streamlit as st
 
-from apps.session import knob_key
-from workbench import prompts
+from workbench import catalog, prompts
 from workbench.entry import Entry, Input
 from workbench.knobs import Knob, show
+from workbench.result import Result
 
 TYPED = "typed at the left"
 """The choice of the prompts in the side bar."""
@@ -46,11 +47,37 @@ def read_inputs(entry: Entry, sources: Sequence[str], texts: Sequence[str]) -> t
     )
 
 
+def adopt(result: Result) -> None:
+    """Set the widgets as they were for a result. What the analysis no longer takes is left out.
+
+    Raises:
+        KeyError: the analysis is not in the catalogue.
+    """
+    entry = catalog.CATALOG[result.analysis]
+    st.session_state["model"] = result.model["name"]
+    st.session_state["dtype"] = result.model["dtype"]
+    for one in entry.inputs:
+        given = result.inputs.get(one.name, {})
+        if given.get("type") == "prompts":
+            st.session_state["prompts"] = "\n".join(prompt["text"] for prompt in given["prompts"])
+            st.session_state[_key(entry.name, one.name)] = TYPED
+    for knob in entry.knobs:
+        with suppress(KeyError, ValueError):
+            value = knob.parse(result.params[knob.name])
+            as_text = isinstance(value, tuple | list)
+            st.session_state[_key(entry.name, knob.name)] = show(value) if as_text else value
+
+
+def _key(analysis: str, name: str) -> str:
+    """The key of a widget, and its name in the address."""
+    return f"{analysis}.{name}"
+
+
 def _knob(analysis: str, knob: Knob) -> Any:
     label = knob.name.replace("_", " ")
     default: Any = knob.default
     look: dict[str, Any] = {
-        "key": knob_key(analysis, knob.name),
+        "key": _key(analysis, knob.name),
         "help": knob.doc or None,
         "bind": "query-params",
     }
@@ -73,7 +100,7 @@ def _input(analysis: str, one: Input) -> str:
     return st.selectbox(
         one.name.replace("_", " "),
         [*typed, *_bundled(one.type)],
-        key=f"{analysis}.{one.name}",
+        key=_key(analysis, one.name),
         help=f"{one.doc} Choose a set that ships with the workbench, or write the path of a JSONL file.",
         accept_new_options=True,
         bind="query-params",

@@ -32,10 +32,7 @@ def dashboard() -> None:
         for entry in entries.values()
     }
     first = st.Page(partial(welcome_page, entries, pages), title="Welcome", url_path="welcome", default=True)
-    families = {
-        family.capitalize(): [pages[entry.name] for entry in members]
-        for family, members in by_family(entries)
-    }
+    families = {family.capitalize(): [pages[entry.name] for entry in members] for family, members in by_family(entries)}
     page = st.navigation({"": [first], **families}, position="top")
     adopt_link()
     side_bar()

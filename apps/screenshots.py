@@ -39,9 +39,7 @@ def serving(home: Path) -> Generator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", str(dashboard_script()), f"--server.port={port}"]
     with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            command, env={**os.environ, "WORKBENCH_HOME": str(home)}, stdout=log, stderr=log
-        )
+        server = subprocess.Popen(command, env={**os.environ, "WORKBENCH_HOME": str(home)}, stdout=log, stderr=log)
         try:
             _await(port, server)
             yield f"http://{HOST}:{port}"

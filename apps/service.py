@@ -49,9 +49,7 @@ class Service:
     def submit(self, order: Order) -> Job:
         """Queue a run; its model is loaded if need be."""
         answer: list[str] = []
-        job = self.jobs.submit(
-            lambda: self._carry_out(order, answer), f"{order.entry.title} on {order.model}"
-        )
+        job = self.jobs.submit(lambda: self._carry_out(order, answer), f"{order.entry.title} on {order.model}")
         self._answers[job.id] = answer
         return job
 

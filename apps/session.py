@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from apps.controls import adopt
 from apps.service import saved_result
-from workbench import catalog
-from workbench.knobs import show
 from workbench.mistakes import MISTAKES
-from workbench.result import Result
 
 RUN = "run"
 """The parameter of the address that names the run on show."""
@@ -29,11 +27,6 @@ def chosen() -> Choice:
     state = st.session_state
     lines = tuple(line for line in state["prompts"].splitlines() if line.strip())
     return Choice((state["model"] or "").strip(), state["dtype"], lines)
-
-
-def knob_key(analysis: str, knob: str) -> str:
-    """The key of a knob's widget, and its name in the address."""
-    return f"{analysis}.{knob}"
 
 
 def shown_run(analysis: str) -> str | None:
@@ -62,28 +55,3 @@ def adopt_link() -> None:
     st.session_state["adopted"] = run
     with suppress(*MISTAKES):
         adopt(saved_result(run))
-
-
-def adopt(result: Result) -> None:
-    """Set all widgets as they were for a result.
-
-    Raises:
-        KeyError: its analysis is not in the catalogue.
-        ValueError: it was made by other knobs than there are now.
-    """
-    entry = catalog.CATALOG[result.analysis]
-    values = entry.parse_knobs(result.params)
-    st.session_state["model"] = result.model["name"]
-    st.session_state["dtype"] = result.model["dtype"]
-    if texts := _prompts_of(result):
-        st.session_state["prompts"] = "\n".join(texts)
-    for knob in entry.knobs:
-        as_text = knob.type in ("tuple[int, ...]", "list[Site]")
-        value = values[knob.name]
-        st.session_state[knob_key(entry.name, knob.name)] = show(value) if as_text else value
-
-
-def _prompts_of(result: Result) -> list[str]:
-    """The texts of the prompts that a result was made from."""
-    described = [given for given in result.inputs.values() if given.get("type") == "prompts"]
-    return [prompt["text"] for given in described for prompt in given["prompts"]]

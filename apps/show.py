@@ -50,9 +50,7 @@ def checks_badge(checks: Sequence[Check]) -> None:
         label = f"{len(failed)} of {counted(len(checks), 'check')} FAILED"
     with st.popover(label, icon=":material/error:" if failed else ":material/verified:"):
         st.caption("A check passes when its value is at most the tolerance.")
-        rows = [
-            {"check": c.name, "value": c.value, "tolerance": c.tolerance, "passed": c.passed} for c in checks
-        ]
+        rows = [{"check": c.name, "value": c.value, "tolerance": c.tolerance, "passed": c.passed} for c in checks]
         digits = st.column_config.NumberColumn(format="%.3g")
         st.dataframe(rows, width=560, hide_index=True, column_config={"value": digits, "tolerance": digits})
 
@@ -94,7 +92,7 @@ def _picture(result: Result, run: str, place: int) -> None:
                 alt=f"{title}. {result.finding}",
                 config={"displaylogo": False},
             )
-        if view.caption:
+        if view.caption and not isinstance(view, Tokens):  # whose markup has it
             st.html(f"<p>{escape(view.caption)}</p>")
         _numbers(result, view, f"{run} {place}")
 
@@ -156,7 +154,7 @@ def _json(result: Result, name: str) -> str:
 def _tables(result: Result) -> None:
     """The tables that no view shows."""
     shown = {name for view in result.views for name in view.read_columns}
-    for name in result.tables.keys() - shown:
+    for name in [name for name in result.tables if name not in shown]:
         with st.expander(inert(words_of(name))):
             st.dataframe(_readable(result.table(name)), hide_index=True)
 

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 _STRIP_TOKENS = 200
 """Tokens shown of one prompt."""
 _STRIP_PROMPTS = 4
-_TOKEN_LOOK = (
-    "padding:0 3px;border-radius:3px;border:1px solid color-mix(in srgb, currentColor 25%, transparent)"
-)
+_TOKEN_LOOK = "padding:0 3px;border-radius:3px;border:1px solid color-mix(in srgb, currentColor 25%, transparent)"
 
 
 def side_bar() -> None:
@@ -64,9 +62,7 @@ def _model_field() -> None:
     )
     left, right = st.columns(2, vertical_alignment="bottom")
     left.selectbox("Number type", DTYPES, key="dtype", bind="query-params")
-    if right.button(
-        "Load", key="load", width="stretch", help="The cost is told before the weights are read."
-    ):
+    if right.button("Load", key="load", width="stretch", help="The cost is told before the weights are read."):
         job = service().load(st.session_state["model"] or "", st.session_state["dtype"])
         st.session_state["load job"] = job.id
         st.rerun()

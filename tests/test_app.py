@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from workbench import catalog
 from workbench.entry import Entry, Input
 from workbench.prompts import Prompts
 from workbench.result import Check, Named, Result
+from workbench.views import Heatmap
 
 DASHBOARD = Path(__file__).parent.parent / "apps" / "dashboard.py"
 SOON = 60.0
@@ -126,14 +128,13 @@ def texts(page: AppTest) -> str:
 def test_the_first_page_opens_without_torch(tmp_path):
     program = f"""
 import sys
+import tomllib
 from streamlit.testing.v1 import AppTest
 page = AppTest.from_file({str(DASHBOARD)!r}, default_timeout=60).run()
 assert not page.exception, page.exception
 print(page.header[0].value, {{"torch", "transformers"}} & set(sys.modules))
 """
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
-    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert found.stdout.strip() == "Look inside a language model set()", found.stderr
 
 
@@ -273,12 +274,44 @@ def test_foreign_texts_in_a_result_are_escaped(toys):
     assert all("![x]" not in caption.value for caption in page.caption)
 
 
+def test_an_axis_that_a_picture_does_not_show_has_a_select_box(toys):
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    result = Result(
+        analysis="word_count",
+        model={"name": "planted:copy", "dtype": "float32"},
+        arrays={"score": Named(values, ("layer", "head", "pos"), labels={"head": (" a", "b", "c")})},
+        views=(Heatmap("score", x="pos", y="layer", select={"head": -1}),),
+    )
+    run = service().store.put(result, "key")
+    page = open_page("word_count", run=run)
+    box = page.selectbox(key=f"{run} 0 head")
+    assert (box.options, box.value) == (["0 ·a", "1 b", "2 c"], 2)
+    assert "head 2 c" in page.get("plotly_chart")[0].proto.spec
+    box.set_value(0).run()
+    assert "head 0" in page.get("plotly_chart")[0].proto.spec
+
+
 def test_the_first_page_lists_the_newest_findings(toys):
     service().store.put(Result(analysis="word_count", title="Word count", finding=NASTY), "key")
     page = AppTest.from_file(str(DASHBOARD), default_timeout=SOON).run()
     assert not page.exception
     assert [text.value for text in page.text] == [NASTY]
     assert [markdown.value for markdown in page.markdown] == ["**Lens**", "**Depth**"]
+
+
+def test_a_store_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "file"))
+    page = AppTest.from_file(str(DASHBOARD), default_timeout=SOON).run()
+    assert not page.exception
+    assert len(page.error) == 1
+
+
+def test_the_server_is_private_and_quiet():
+    settings = tomllib.loads((DASHBOARD.parent / ".streamlit" / "config.toml").read_text())
+    assert settings["server"]["address"] == "127.0.0.1"
+    assert settings["server"]["fileWatcherType"] == "none"
+    assert settings["browser"]["gatherUsageStats"] is False
 
 
 def test_inputs_that_the_dashboard_cannot_give_are_named():

@@ -23,18 +23,10 @@ from workbench.tracer import trace
 from workbench.variants import Row
 from workbench.words import Site
 
-NEW = 4
+NEW = 3
 SWEPT = (
-    *("GPT2", "Llama", "Gemma2", "Gemma3", "GPTNeoX parallel", "GPTNeoX sequential", "Bloom", "OPT", "GPT-J"),
-    *(
-        "Falcon new layout",
-        "Falcon old layout, parallel",
-        "CodeGen",
-        "GPTBigCode",
-        "Granite",
-        "OLMo2",
-        "Mixtral",
-    ),
+    *("GPT2", "Llama", "Gemma3", "GPTNeoX parallel", "Bloom", "OPT", "Falcon new layout"),
+    *("Granite", "OLMo2", "Mixtral"),
 )
 WITHOUT_KEYS = ("MPT", "Falcon old layout, sequential")
 
@@ -287,9 +279,7 @@ def test_back_patching_succeeds_exactly_where_it_was_planted(place: str) -> None
         ]
         answer = model.token(question["answer"])
         outcomes = sorted(sweep(model, tokens, rows, new_tokens=1), key=lambda outcome: outcome.row)
-        found = [
-            list(pair) for pair, outcome in zip(pairs, outcomes, strict=True) if outcome.ids == (answer,)
-        ]
+        found = [list(pair) for pair, outcome in zip(pairs, outcomes, strict=True) if outcome.ids == (answer,)]
         assert found == (truth["success"] if place == "entity" else [])
 
 

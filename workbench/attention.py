@@ -32,9 +32,7 @@ class TopKeys:
     @staticmethod
     def joined(parts: "list[TopKeys]") -> "TopKeys":
         """Queries of several passes in a row."""
-        return TopKeys(
-            torch.cat([one.keys for one in parts], -1), torch.cat([one.margins for one in parts], -1)
-        )
+        return TopKeys(torch.cat([one.keys for one in parts], -1), torch.cat([one.margins for one in parts], -1))
 
 
 @dataclass
@@ -61,9 +59,7 @@ class Trunk:
             self.computed = shared
         if shared == 0:
             return empty_cache(), 0
-        return filled_cache(
-            [(keys[:, :, :shared], values[:, :, :shared]) for keys, values in self.pairs]
-        ), shared
+        return filled_cache([(keys[:, :, :shared], values[:, :, :shared]) for keys, values in self.pairs]), shared
 
 
 def prefill(model: Model, ids: list[int], cache: Any, chunk: int = 2048) -> None:
@@ -77,20 +73,29 @@ def prefill(model: Model, ids: list[int], cache: Any, chunk: int = 2048) -> None
             model.run_plain(batch, cache)
 
 
+def refuse_lost_keys(model: Model) -> None:
+    """Raise ValueError when the hooked attention leaves the cache alone: a row would miss the tokens before.
+
+    Attention with linear biases does so in TransformerLens 3.9 (MPT, Falcon-RW).
+    """
+    cache = empty_cache()
+    with torch.no_grad(), model.lock:
+        model.forward(torch.zeros(1, 1, dtype=torch.long, device=model.device), cache=cache, keep=1)
+    if not keeps(cache, 1):
+        raise ValueError(f"{model.name}: its hooked attention keeps no keys, so no row of a cached prompt can be read")
+
+
 def read_rows(model: Model, ids: list[int], cache: Any) -> tuple[Float[Tensor, "query vocab"], TopKeys]:
     """Continue a cached prompt by some tokens: their logits, and the top key of each of their queries.
 
     Raises:
-        ValueError: a layer without attention scores, or hooked attention that does not read the cache.
+        ValueError: a layer has no attention scores.
     """
     layers = range(model.shape.n_layers)
     served = model.capabilities.served.get("scores", ())
     if len(served) != len(layers):
-        raise ValueError(
-            f"{model.name} has attention scores in the layers {list(served)} of {len(layers)} only"
-        )
+        raise ValueError(f"{model.name} has attention scores in the layers {list(served)} of {len(layers)} only")
     found: dict[int, tuple[Tensor, Tensor]] = {}
-    length = cache.get_seq_length() + len(ids)
 
     def reduce(layer: int, scores: Float[Tensor, "batch head query key"]) -> None:
         rows = scores[0].float()
@@ -102,9 +107,5 @@ def read_rows(model: Model, ids: list[int], cache: Any) -> tuple[Float[Tensor, "
             for handle in model.places.attach(site, lambda scores, layer=layer: reduce(layer, scores)):
                 stack.callback(handle.remove)
         logits = model.forward(torch.tensor([ids], device=model.device), cache=cache)
-    if not keeps(cache, length):
-        raise ValueError(
-            f"{model.name}: its hooked attention does not read the keys before, so no row is whole"
-        )
     keys = torch.stack([found[layer][0] for layer in layers])
     return logits[0].float(), TopKeys(keys, torch.stack([found[layer][1] for layer in layers]))

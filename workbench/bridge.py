@@ -25,18 +25,19 @@ class QuietNorm(NormalizationBridge):
         folded = getattr(self.config, "layer_norm_folding", False)
         if listened or folded or self.hook_scale._backward_hooks or self.hook_normalized._backward_hooks:
             return super().forward(hidden_states, **kwargs)
-        return self.hook_out(self.original_component(self.hook_in(hidden_states)))
+        wrapped: Any = self.original_component
+        return self.hook_out(wrapped(self.hook_in(hidden_states)))
 
 
 class QuietRMSNorm(QuietNorm, RMSNormalizationBridge):
     """`QuietNorm` for root-mean-square norms."""
 
 
-_QUIET = {NormalizationBridge: QuietNorm, RMSNormalizationBridge: QuietRMSNorm}
+_QUIET: dict[type, type] = {NormalizationBridge: QuietNorm, RMSNormalizationBridge: QuietRMSNorm}
 
 
-def boot(name: str, hf_model: Any, tokenizer: Any) -> TransformerBridge:
-    """Wrap a loaded Hugging Face model in place.
+def boot(name: str, hf_model: Any, tokenizer: Any) -> Any:
+    """Wrap a loaded Hugging Face model in place, as a TransformerBridge.
 
     Raises:
         ValueError: TransformerLens has no adapter for this architecture.

@@ -201,7 +201,7 @@ def read_weights(source: Source, config: Any, dtype: torch.dtype, trust_remote_c
         extra["device_map"] = device_map
     try:
         with quietly():
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 source.place,
                 config=config,
                 dtype=dtype,
@@ -214,6 +214,7 @@ def read_weights(source: Source, config: Any, dtype: torch.dtype, trust_remote_c
             )
     except Exception as error:  # transformers lets errors of many libraries through here
         raise ValueError(f"the weights of {source.name} cannot be loaded: {_brief(error)}") from error
+    model, info = loaded
     _refuse_incomplete(source, info, (name for name, _ in model.named_parameters()))
     return model
 

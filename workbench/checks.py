@@ -167,13 +167,14 @@ def _read_out_gap(look: Look) -> float:
 def _replay_gap(look: Look) -> float:
     """Largest error of a block called again as it was called; NaN when the blocks are not called one by one."""
     ends = [look.values.get(Site("resid_post", layer)) for layer in range(look.places.n_layers)]
-    if len(look.calls) != len(ends) or any(end is None for end in ends):
+    known = [end for end in ends if end is not None]
+    if len(look.calls) != len(ends) or len(known) != len(ends):
         return float("nan")
     with torch.no_grad():
         streams = [
             replay_block(block, call, call.resid) for block, call in zip(look.places.blocks, look.calls, strict=True)
         ]
-    return max(relative_gap(stream, end) for stream, end in zip(streams, ends, strict=True))
+    return max(relative_gap(stream, end) for stream, end in zip(streams, known, strict=True))
 
 
 def _sizes(values: Mapping[Site, Tensor], d_model: int) -> dict[str, int]:
@@ -197,8 +198,8 @@ def _fired(look: Look, sizes: Mapping[str, int]) -> tuple[Layers, dict[str, str]
     reasons: dict[str, str] = {}
     for kind in _LAYER_KINDS:
         expected = whole_shape(kind, sizes, *look.logits.shape[:2])
-        shapes = {site.layer: tuple(look.values[site].shape) for site in look.values if site.kind == kind}
-        served[kind] = tuple(layer for layer, shape in shapes.items() if shape == expected)
+        shapes = {site.block: tuple(look.values[site].shape) for site in look.values if site.kind == kind}
+        served[kind] = tuple(layer for layer in sorted(shapes) if shapes[layer] == expected)
         if not shapes:
             reasons[kind] = _NEVER_FIRES
         elif wrong := [shape for shape in shapes.values() if shape != expected]:

@@ -114,6 +114,14 @@ def relative_gap(found: Float[Tensor, "*axes"], expected: Float[Tensor, "*axes"]
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
+def _entry_gap(look: Look, layer: int) -> float:
+    """Error of resid_pre against what the block is really called with."""
+    (entering,) = look.at(layer, "resid_pre")
+    if len(look.calls) != look.places.n_layers:
+        raise Absent("the blocks are not called one by one")
+    return relative_gap(entering, look.calls[layer].resid)
+
+
 def _branches_gap(look: Look, layer: int) -> float:
     """Error of resid_pre + attn_out + mlp_out = resid_post, element by element, over the size of the parts.
 
@@ -183,6 +191,12 @@ def _neuron_gap(look: Look, layer: int) -> float:
 
 
 CLAIMS = (
+    Claim(
+        "resid_pre is what enters each block",
+        ("resid_pre",),
+        _entry_gap,
+        "the hook point does not carry what enters the block",
+    ),
     Claim(
         "parts of each layer add up to the residual stream",
         ("attn_out", "mlp_out", "resid_mid"),

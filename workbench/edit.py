@@ -5,7 +5,7 @@ neuron and position that the site names are selected, their axes gone) and retur
 instead. The makers below return such functions; `workbench.rewiring` makes whole edits (cut, skip, repeat).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -84,17 +84,16 @@ class SiteEdit:
                 start = self.since if self.since >= 0 else length + self.since
                 acted = range(max(start - offset, 0), length_here)
             else:
-                wanted = (
-                    self.site.pos if offset and self.site.pos >= 0 else resolve_position(self.site, length)
-                )
-                acted = (
-                    range(wanted - offset, wanted - offset + 1)
-                    if 0 <= wanted - offset < length_here
-                    else range(0)
-                )
+                place = self._position(length, offset) - offset
+                acted = range(place, place + 1) if 0 <= place < length_here else range(0)
             rows += [row] * len(acted)
             places += acted
         return rows, places
+
+    def _position(self, length: int, offset: int) -> int:
+        """The position from the prompt's start; behind a cached prompt it may lie outside of it."""
+        fixed = self.site.pos
+        return fixed if offset and fixed is not None and fixed >= 0 else resolve_position(self.site, length)
 
     def _pos_axis(self) -> int:
         axes = self.site.axes
@@ -161,7 +160,7 @@ Given = Edit | tuple[Site | str, Function]
 
 
 @contextmanager
-def edited(model: Model, edits: Iterable[Given]) -> Iterator[Model]:
+def edited(model: Model, edits: Iterable[Given]) -> Generator[Model]:
     """Run the model with edits inside the block; outside it is exactly the model it was.
 
     Edits act in the given order; blocks nest. The model's lock is held for the whole block.

@@ -5,7 +5,7 @@ A folder is written beside its place under a temporary name, flushed to the disk
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -29,7 +29,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 @contextmanager
-def unfinished_folder(parent: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
+def unfinished_folder(parent: Path, files: Mapping[str, bytes]) -> Generator[Path]:
     """A hidden folder with these files, flushed to the disk, for the block to move to its place.
 
     Whatever is not moved is removed at the end.

@@ -31,7 +31,7 @@ def greedy(
     """
     if not ids or new_tokens < 0:
         raise ValueError(
-            f"{new_tokens} new tokens after {len(ids)} cannot be made: give a prompt, and 0 or more"
+            f"greedy takes a prompt and 0 or more new tokens: found {len(ids)} tokens, {new_tokens} new"
         )
     fits = model.shape.n_ctx - len(ids)
     if new_tokens > fits:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ class Model:
         self.parameters = sum(parameter.numel() for parameter in hf_model.parameters())
         self.fingerprint = fingerprint(hf_model)
         self.plain = share_weights(hf_model)
-        self.bridge = boot(name, hf_model, tokenizer)
+        self.bridge: Any = boot(name, hf_model, tokenizer)
         self.places: Places = places_of(self.bridge, self._probe_ids())
         self.capabilities: Capabilities = prove(self.bridge, self.plain, self.places, self._probe_ids())
         with contextlib.suppress(ValueError):  # some architectures have the eager kernel only
@@ -163,7 +163,7 @@ class Model:
             self.plain(ids, past_key_values=cache, use_cache=True, **extra)
 
     @contextlib.contextmanager
-    def passing(self, current: Pass) -> Iterator[None]:
+    def passing(self, current: Pass) -> Generator[None]:
         """Hold the lock and tell the edits which positions the running pass computes."""
         with self.lock:
             before, self.current_pass = self.current_pass, current
@@ -184,7 +184,8 @@ class Model:
             )
         layers = self.capabilities.served.get(site.kind)
         if layers is not None and site.layer not in layers:
-            raise ValueError(f"site {site}: only the layers {list(layers)} have {site.kind}")
+            why = self.capabilities.reasons.get(site.kind, "")
+            raise ValueError(f"site {site}: only the layers {list(layers)} have {site.kind}: {why}".rstrip(": "))
         if site.feature is not None:
             raise ValueError(f"site {site}: features belong to a sparse coder, not to the model itself")
         limits = {"head": self.heads_at(site.kind), "neuron": self.shape.d_mlp}

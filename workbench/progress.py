@@ -5,7 +5,7 @@ installs a listener with `listening`. Between two items the listener can stop th
 """
 
 import contextvars
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ _LISTENER: contextvars.ContextVar[Listener | None] = contextvars.ContextVar("lis
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def listening(listener: Listener) -> Generator[None]:
     """Send the progress of all work inside the block, in this thread, to the listener."""
     token = _LISTENER.set(listener)
     try:

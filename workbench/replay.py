@@ -4,7 +4,7 @@ The bridge cannot start in the middle of a model. Every block is therefore calle
 called with during one whole pass (masks, rotary tables), which differs from layer to layer.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +83,7 @@ def _repeated(value: Tensor, rows: int) -> Tensor:
 
 
 @contextmanager
-def recorded_calls(bridge: Any) -> Iterator[list[BlockCall]]:
+def recorded_calls(bridge: Any) -> Generator[list[BlockCall]]:
     """Record the call of every block during the passes inside the context, in layer order."""
     calls: list[BlockCall] = []
 

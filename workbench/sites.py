@@ -181,7 +181,7 @@ class Places:
             # where nothing changed the difference is exactly zero, so an identity edit stays bitwise nothing
             return None if changed is None else out + (changed - middle)
 
-        return [self.attach_entry(site.layer, enter), point.attach(between)]
+        return [self.attach_entry(site.block, enter), point.attach(between)]
 
 
 def places_of(bridge: Any, ids: Int[Tensor, " pos"]) -> Places:

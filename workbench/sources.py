@@ -9,9 +9,10 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -131,8 +132,8 @@ def _unpack_gguf(place: Path, file: str, target: Path) -> None:
     import transformers
 
     with quietly():
-        model = transformers.AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, gguf_file=file)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(place, gguf_file=file)
         del model.config.quantization_config
         model.hf_quantizer = None
         model.save_pretrained(target)
@@ -140,7 +141,7 @@ def _unpack_gguf(place: Path, file: str, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def quietly() -> Generator[None]:
     """Keep transformers' own bars and log lines out of the way: what matters is raised.
 
     Downloads from the hub still show how far they are.

@@ -30,4 +30,4 @@ def bootstrap_mean(
     means = np.tensordot(weights.astype(np.float64), values.astype(np.float64), axes=1) / len(values)
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    return low.astype(np.float32), high.astype(np.float32)
+    return np.asarray(low, dtype=np.float32), np.asarray(high, dtype=np.float32)

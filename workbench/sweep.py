@@ -218,6 +218,7 @@ class _Chunk:
 
     def _changed(self, value: Tensor, edits: list[tuple[int, SiteEdit | Cut]]) -> Tensor | None:
         current = self.model.current_pass
+        assert current is not None, "a sweep only runs inside a pass of its own"
         one = Pass(current.lengths[:1], current.offset, cached=True)
         changed = None
         for place, edit in edits:

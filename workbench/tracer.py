@@ -149,12 +149,17 @@ class _Capture:
                 logits = model.forward(tokens.ids, lengths=tokens.lengths, keep=int(only_last))
             except _Enough:
                 logits = None
-            for part in logit_parts if logits is not None else []:
-                self.values[part] = self._stored(logits, replace(part, pos=0) if only_last else part)
+            if logits is not None:
+                for part in logit_parts:
+                    self.values[part] = self._stored(logits, replace(part, pos=0) if only_last else part)
             missing = [str(site) for site in self.wanted if site not in self.values]
             if missing:
                 raise ValueError(f"sites that never fired in this pass: {', '.join(missing[:5])}")
-            return ({}, None) if grads_of is None else self._backward(grads_of(logits))
+            if grads_of is None:
+                return {}, None
+            if logits is None:
+                raise ValueError("gradients need the whole pass: leave stop_after out")
+            return self._backward(grads_of(logits))
 
     def _wants_only_last(self, logits: list[Site]) -> bool:
         """Whether the unembedding is needed at the last position alone."""
@@ -182,9 +187,9 @@ class _Capture:
 
     def _twin(self, value: Tensor, part: Site) -> Tensor | None:
         """What is stored already of the same stream, where it left the block before."""
-        if part.kind != "resid_pre" or part.layer == 0 or self.leaving is None:
+        if part.kind != "resid_pre" or part.block == 0 or self.leaving is None:
             return None
-        before = replace(part, kind="resid_post", layer=part.layer - 1)
+        before = replace(part, kind="resid_post", layer=part.block - 1)
         site, stream = self.leaving
         return self.values.get(before) if site == before.whole and stream is value else None
 
@@ -237,7 +242,8 @@ def resolve_position(site: Site, length: int) -> int:
     Raises:
         ValueError: the prompt is too short.
     """
-    place = site.pos if site.pos >= 0 else length + site.pos
+    wanted = 0 if site.pos is None else site.pos
+    place = wanted if wanted >= 0 else length + wanted
     if not 0 <= place < length:
         raise ValueError(f"site {site}: the prompt has {length} tokens (positions 0-{length - 1})")
     return place
@@ -289,4 +295,4 @@ def estimate(model: Model, prompts: Asked, sites: Wanted, *, dtype: torch.dtype 
     return total
 
 
-trace.estimate = estimate  # type: ignore[attr-defined]
+trace.estimate = estimate  # ty: ignore[missing-attribute]

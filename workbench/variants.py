@@ -43,7 +43,7 @@ def read_row(model: Model, number: int, row: Row, length: int) -> Variant:
         position = min(_first_position(edit, length) for edit in edits)
     except (TypeError, ValueError) as error:
         raise type(error)(f"row {number} of the sweep: {error}") from error
-    return Variant(number, edits, position, min(edit.site.layer for edit in edits))
+    return Variant(number, edits, position, min(edit.site.block for edit in edits))
 
 
 def _read_edit(model: Model, given: object) -> SiteEdit | Cut:

@@ -65,6 +65,9 @@ class Site:
         if (self.layer is None) != (self.kind in _WITHOUT_LAYER):
             rule = "takes no layer" if self.kind in _WITHOUT_LAYER else "needs a layer"
             raise ValueError(f"site {self.kind} {rule}, as in {example_of(self.kind)}")
+        numbers = (self.layer, self.head, self.neuron, self.feature)
+        if any(number is not None and number < 0 for number in numbers):
+            raise ValueError(f"site {self.kind}: layers, heads, neurons and features count from 0, found {numbers}")
         if sum(unit is not None for unit in (self.head, self.neuron, self.feature)) > 1:
             raise ValueError(f"site {self.kind}: name a head, a neuron or a feature, only one of them")
         axes = KINDS[self.kind]
@@ -85,6 +88,13 @@ class Site:
     def whole(self) -> "Site":
         """The same place with no head, position, neuron or feature chosen."""
         return replace(self, head=None, pos=None, neuron=None, feature=None)
+
+    @property
+    def block(self) -> int:
+        """The layer. Raises ValueError for a site that lies in none."""
+        if self.layer is None:
+            raise ValueError(f"site {self} lies in no layer")
+        return self.layer
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """The page of an analysis, made from its entry: heading, controls, run button, result."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from apps.controls import input_controls, knob_controls, read_inputs
+from apps.controls import adopt, input_controls, knob_controls, read_inputs
 from apps.service import Order, saved_result, service
-from apps.session import adopt, chosen, show_run, shown_run
+from apps.session import chosen, show_run, shown_run
 from apps.show import show
 from apps.trouble import tell_failure, tell_mistake
 from apps.watch import find_job, watch
@@ -16,6 +17,9 @@ from workbench.entry import Entry
 from workbench.knobs import plain
 from workbench.mistakes import MISTAKES, sentence
 from workbench.result import Result
+
+_PARTS = re.compile(r"\n+(?=(?:Idea|Score|Differs|Beware|Reference)\b)")
+"""Where a part of an analysis's description begins."""
 
 
 def analysis_page(entry: Entry) -> None:
@@ -34,11 +38,10 @@ def analysis_page(entry: Entry) -> None:
 def _heading(entry: Entry) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header(entry.title, anchor=False, width="content")
-        with st.popover(
-            "", icon=":material/help:", help="What it finds, how, and when it lies", type="tertiary"
-        ):
-            st.markdown(entry.about)
-            st.markdown(f"**It gives**: {entry.returns}")
+        with st.popover("", icon=":material/help:", help="What it finds, how, and when it lies", type="tertiary"):
+            for part in _PARTS.split(entry.about):
+                st.markdown(inert(part))
+            st.markdown(f"It gives: {inert(entry.returns)}")
     st.markdown(f"{entry.summary} Source: {_reference(entry.reference)}.")
 
 
@@ -119,7 +122,7 @@ def _result(entry: Entry, run: str, order: Order | None) -> None:
         return
     if order is None or not _answers(result, order):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("The settings above are not those of the result below.")
+            st.caption("The settings above are not those of the result below.", width="content")
             st.button("Set them back", on_click=adopt, args=(result,), type="tertiary")
     show(result, run)
 

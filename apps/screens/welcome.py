@@ -34,9 +34,7 @@ def _newest_runs(pages: Mapping[str, st.Page]) -> None:
     st.subheader("Newest findings", anchor=False)
     runs = [run for run in service().store.runs() if run.analysis in pages][:_NEWEST]
     if not runs:
-        st.markdown(
-            "Nothing is saved yet: choose an analysis and press **Run**, or type `workbench tour` in a shell."
-        )
+        st.markdown("Nothing is saved yet: choose an analysis and press **Run**, or type `workbench tour` in a shell.")
     for run in runs:
         _run_card(run, pages[run.analysis])
 

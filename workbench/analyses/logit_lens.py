@@ -100,7 +100,7 @@ def cost(model: Model, prompts: Prompts, *, site: str = "resid_post", target: st
     return Cost(
         passes=1,
         tokens=round(count * (1 + layers * head / (body + head))),
-        bytes=stream + 16 * _CHUNK_NUMBERS,
+        bytes=stream + 4 * min(max(tokens.lengths) * model.shape.d_vocab, _CHUNK_NUMBERS),
     )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.analyses.retrieval_heads.cases import Case
-from workbench.attention import TopKeys, Trunk, prefill, read_rows
+from workbench.attention import TopKeys, Trunk, prefill, read_rows, refuse_lost_keys
 from workbench.cache import empty_cache
 from workbench.drafting import Decoded, Stop, decode_with_guess
 from workbench.generate import end_tokens
@@ -55,6 +55,7 @@ def read_cases(
     model: Model, cases: list[Case], hay: list[int], new_tokens: int, recall_needed: float
 ) -> list[Reading]:
     """Answer every prompt greedily and keep the top key of every head at every answering query."""
+    refuse_lost_keys(model)
     trunk = Trunk(model, hay)
     stops = stop_rule(model)
     readings = []

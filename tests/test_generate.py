@@ -1,0 +1,79 @@
+"""Greedy continuation is that of transformers, with and without a cache, and under edits."""
+
+import pytest
+import torch
+from small_models import WORDS, plain_greedy, plain_twin, prompt_ids, small_model
+
+from workbench.edit import add, edited, onward, patch, scale
+from workbench.generate import end_tokens, greedy
+from workbench.model import Model
+from workbench.words import Site
+
+NEW = 5
+WITHOUT_KEYS = ("MPT", "Falcon old layout, sequential")
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Gemma3", "GPTNeoX parallel", "Bloom", "OPT", *WITHOUT_KEYS])
+def test_says_what_transformers_says(name: str) -> None:
+    model, ids = small_model(name), prompt_ids()
+    expected = plain_greedy(plain_twin(name), ids, NEW)
+    assert greedy(model, ids, NEW) == expected
+    assert greedy(model, ids, NEW, cached=False) == expected
+
+
+def test_keeps_the_stop_token_and_ends() -> None:
+    model, ids = small_model("Llama"), prompt_ids()
+    said = greedy(model, ids, NEW)
+    assert greedy(model, ids, NEW, stop=said[2:3]) == said[: said.index(said[2]) + 1]
+
+
+def test_no_new_tokens_are_none() -> None:
+    assert greedy(small_model("Llama"), prompt_ids(), 0) == []
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_position_is_one_of_the_prompt(cached: bool) -> None:
+    """From the front or from the end, an edit acts on the prompt and never on a generated token."""
+    model, ids = small_model("Llama"), prompt_ids()
+    vector = torch.randn(model.shape.d_model, generator=torch.Generator().manual_seed(5))
+    said = []
+    for pos in (-1, WORDS - 1):
+        with edited(model, [(Site("resid_post", 0, pos=pos), patch(vector))]):
+            said.append(greedy(model, ids, NEW, cached=cached))
+    with edited(model, [onward(Site("resid_post", 0), patch(vector), since=-1)]):
+        everywhere = greedy(model, ids, NEW, cached=cached)
+    assert said[0] == said[1] != everywhere
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Gemma3", "MPT"])
+def test_an_edit_acts_alike_with_and_without_a_cache(name: str) -> None:
+    model, ids = small_model(name), prompt_ids()
+    vector = torch.randn(model.shape.d_model, generator=torch.Generator().manual_seed(6))
+    for edit in ((Site("resid_post", 0), add(vector)), onward(Site("z", 1, head=1), scale(-9.0), since=WORDS)):
+        with edited(model, [edit]):
+            said = greedy(model, ids, NEW)
+            assert said == greedy(model, ids, NEW, cached=False)
+    assert said != greedy(model, ids, NEW), "the last edit must show, or the test proves nothing"
+
+
+def test_refuses_more_tokens_than_the_context_holds(tiny_model: Model) -> None:
+    with pytest.raises(ValueError, match="60 new tokens do not fit: the prompt has 9 of 64 tokens"):
+        greedy(tiny_model, prompt_ids(), 60)
+
+
+@pytest.mark.parametrize("ids, new_tokens", [([], 3), ([5, 6], -1)])
+def test_refuses_nothing_to_continue(tiny_model: Model, ids: list[int], new_tokens: int) -> None:
+    with pytest.raises(ValueError, match=f"found {len(ids)} tokens, {new_tokens} new"):
+        greedy(tiny_model, ids, new_tokens)
+
+
+def test_end_tokens_are_those_of_model_and_tokenizer(tiny_model: Model) -> None:
+    config = tiny_model.bridge.original_model.generation_config
+    before = config.eos_token_id
+    try:
+        config.eos_token_id = [7, 8]
+        assert end_tokens(tiny_model) == {7, 8, tiny_model.tokenizer.eos_token_id}
+        config.eos_token_id = None
+        assert end_tokens(tiny_model) == {tiny_model.tokenizer.eos_token_id}
+    finally:
+        config.eos_token_id = before

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+import workbench
 from workbench import catalog, prompts
 from workbench.entry import Entry, Input
 from workbench.knobs import Knob, show
@@ -125,7 +126,7 @@ def _can_read(kind: str, name: str) -> bool:
 
 def _reader(kind: str) -> Callable[[str], Any]:
     """What reads inputs of this type from a file or a bundled set."""
-    found = getattr(prompts, kind, None)
-    if found is None:
+    found = getattr(workbench, kind, None)
+    if not hasattr(found, "read"):
         raise ValueError(f"the dashboard cannot give a {kind} yet: run this analysis in Python")
     return found.read

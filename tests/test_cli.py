@@ -66,9 +66,7 @@ print([name for name in {HEAVY} if name in sys.modules])
 def test_no_words_show_the_help(capsys):
     code, out, err = asked(capsys)
     assert (code, err) == (0, "")
-    assert all(
-        name in out for name in ["list", "info", "run", "report", "runs", "delete", "app", "tour", "doctor"]
-    )
+    assert all(name in out for name in ["list", "info", "run", "report", "runs", "delete", "app", "tour", "doctor"])
 
 
 def test_list_shows_every_analysis(toys, capsys):
@@ -132,7 +130,7 @@ def test_json_holds_the_result_and_its_small_arrays(toys, capsys):
             "'nowhere.jsonl' does not exist",
         ),
         (["run", "word_count", "--model", "toy", "--prompt", "a", "--prompts", "b"], "not with both"),
-        (["run", "word_count", "--model", "toy", "--needles", "b"], "takes no needles: it takes Prompts"),
+        (["run", "word_count", "--model", "toy", "--needles", "b"], "no knob 'needles'"),
         (
             ["run", "word_count", "--model", "toy", "--repeats", "2"],
             "no knob 'repeats': did you mean repeat?",

@@ -27,6 +27,8 @@ _HOME = {
     "Prompt": "prompts",
     "Prompts": "prompts",
     "Needles": "prompts",
+    "TwoHop": "hops",
+    "TwoHops": "hops",
     "Store": "store",
     "report": "reports",
 }

@@ -35,9 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing els
 StoreFolder = Annotated[
     Path | None, typer.Option("--store", help="Folder of saved runs; else WORKBENCH_HOME, else your own.")
 ]
-ModelName = Annotated[
-    str | None, typer.Option("--model", help="Hub id, folder, .gguf file or planted:<name>.")
-]
+ModelName = Annotated[str | None, typer.Option("--model", help="Hub id, folder, .gguf file or planted:<name>.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
@@ -85,7 +83,6 @@ def run(
     model: ModelName = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A text; repeat for several.")] = None,
     prompts: Annotated[str | None, typer.Option(help="File of prompts, or a bundled set.")] = None,
-    needles: Annotated[str | None, typer.Option(help="File of needles, or a bundled set.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write the result to.")] = None,
     store: StoreFolder = None,
     fresh: Fresh = False,
@@ -98,14 +95,15 @@ def run(
     from workbench.answers import print_json, print_result, result_json
     from workbench.catalog import CATALOG, run_key
     from workbench.catalog import run as run_analysis
-    from workbench.options import read_inputs, read_knobs
+    from workbench.options import read_inputs, read_knobs, split_sets
     from workbench.store import Store
 
     if name.startswith("-"):
         raise ValueError("name the analysis right after run: workbench run NAME --model MODEL")
     entry = CATALOG[name]
-    values = entry.parse_knobs(read_knobs(entry, knobs or []))
-    inputs = read_inputs(entry, prompt or [], prompts, needles)
+    sets, settings = split_sets(entry, read_knobs(entry, knobs or []))
+    values = entry.parse_knobs(settings)
+    inputs = read_inputs(entry, prompt or [], prompts, sets)
     if model is None:
         raise ValueError(f"{name} needs a model: --model gemma-3-270m, --model planted:tour or another")
     runs = Store(store)
@@ -124,9 +122,7 @@ def run(
 @commands.command()
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run ids (or how they begin), or result folders.")],
-    out: Annotated[Path, typer.Option(help="HTML file; the JSON is written beside it.")] = Path(
-        "report.html"
-    ),
+    out: Annotated[Path, typer.Option(help="HTML file; the JSON is written beside it.")] = Path("report.html"),
     store: StoreFolder = None,
 ) -> None:
     """Write saved runs as one HTML file that opens with no network."""
@@ -159,9 +155,7 @@ def list_runs(as_json: AsJson = False, store: StoreFolder = None) -> None:
 
 
 @commands.command()
-def delete(
-    run: Annotated[str, typer.Argument(help="Run id, or how it begins.")], store: StoreFolder = None
-) -> None:
+def delete(run: Annotated[str, typer.Argument(help="Run id, or how it begins.")], store: StoreFolder = None) -> None:
     """Delete a saved run."""
     from workbench.store import Store
 

@@ -12,7 +12,7 @@ Family = Literal["lens", "attention", "neurons", "features", "circuits", "depth"
 
 FAMILIES: tuple[str, ...] = get_args(Family)
 
-INPUTS = ("Prompts", "Pairs", "Needles", "Coder", "Model")
+INPUTS = ("Prompts", "Pairs", "Needles", "TwoHops", "Coder", "Model")
 """The types that an analysis may take beside its model; a `Model` input is a second model."""
 
 

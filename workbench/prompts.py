@@ -21,8 +21,12 @@ def data_folder() -> Path:
     raise FileNotFoundError(f"the bundled data is missing: looked in {inside} and {beside}")
 
 
-def _find(path: str | Path) -> Path:
-    """A path as it is, or the name of a bundled prompt set."""
+def find_file(path: str | Path) -> Path:
+    """A path as it is, or the name of a bundled prompt set.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
     given = Path(path)
     if given.is_file():
         return given
@@ -33,8 +37,12 @@ def _find(path: str | Path) -> Path:
     raise FileNotFoundError(f"prompt file {str(path)!r} does not exist; bundled sets are {', '.join(names)}")
 
 
-def _rows(path: Path, needed: Iterable[str]) -> list[dict]:
-    """The objects of a JSONL file, each with the needed text fields."""
+def read_rows(path: Path, needed: Iterable[str]) -> list[dict]:
+    """The objects of a JSONL file, each with the needed text fields.
+
+    Raises:
+        ValueError: names the line that cannot be read or lacks a field; or the file is empty.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -75,9 +83,7 @@ class Prompt:
         try:
             self.text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(
-                f"the prompt holds a broken character at {error.start}: {error.reason}"
-            ) from error
+            raise ValueError(f"the prompt holds a broken character at {error.start}: {error.reason}") from error
 
 
 class Prompts(tuple[Prompt, ...]):
@@ -98,12 +104,12 @@ class Prompts(tuple[Prompt, ...]):
     @classmethod
     def read(cls, path: str | Path) -> "Prompts":
         """Read a JSONL file (`text`, optional `target`, `distractor`, `meta`) or a plain text file, a line each."""
-        file = _find(path)
+        file = find_file(path)
         if file.suffix != ".jsonl":
             lines = file.read_text(encoding="utf-8").splitlines()
             return cls.of(*(line for line in lines if line.strip()))
         names = ("text", "target", "distractor", "meta")
-        rows = _rows(file, needed=["text"])
+        rows = read_rows(file, needed=["text"])
         return cls(Prompt(**{name: row[name] for name in names if name in row}) for row in rows)
 
     def describe(self) -> dict:
@@ -145,18 +151,16 @@ class Needles(tuple[Needle, ...]):
         made = cls(needles)
         made.haystack = tuple(haystack)
         if not made or not any(document.strip() for document in made.haystack):
-            raise ValueError(
-                f"needles need a haystack: found {len(made)} needles, {len(made.haystack)} documents"
-            )
+            raise ValueError(f"needles need a haystack: found {len(made)} needles, {len(made.haystack)} documents")
         return made
 
     @classmethod
     def read(cls, path: str | Path, haystack: str | Path = "haystack") -> "Needles":
         """Read needles and haystack from JSONL files or bundled sets."""
         fields = ("name", "needle", "question", "answer")
-        rows = _rows(_find(path), needed=fields)
+        rows = read_rows(find_file(path), needed=fields)
         needles = [Needle(*(row[name] for name in fields), row.get("answer_prefix", "")) for row in rows]
-        return cls.of(needles, (row["text"] for row in _rows(_find(haystack), needed=["text"])))
+        return cls.of(needles, (row["text"] for row in read_rows(find_file(haystack), needed=["text"])))
 
     @classmethod
     def bundled(cls) -> "Needles":

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from workbench.hops import TwoHops
 from workbench.prompts import Needles
 from workbench.result import Result
 
@@ -27,27 +28,28 @@ def python_lines(result: Result) -> str:
         *(f"{name} = {code}" for name, code in inputs.items()),
         f"result = {_call('run', [repr(result.analysis), 'model', *inputs, *knobs])}",
     ]
-    public = ("Needles", "Prompt", "Prompts")
-    used = [
-        word for word in public if any(f"{word}(" in code or f"{word}." in code for code in inputs.values())
-    ]
+    public = ("Needles", "Prompt", "Prompts", "TwoHop", "TwoHops")
+    used = [word for word in public if any(f"{word}(" in code or f"{word}." in code for code in inputs.values())]
     return "\n".join([f"from workbench import {', '.join([*used, 'load', 'run'])}", "", *lines])
 
 
 def command_line(result: Result) -> str | None:
     """The shell command that makes the result again, or None if an input can only be given in Python.
 
-    Prompts with targets, or with characters that a terminal may act on, travel in a file that the first
-    lines of the command write.
+    Prompts with targets, or with characters that a terminal may act on, and two-hop prompts of one's own
+    travel in a file that the first lines of the command write.
     """
     options = [f"--model={result.model.get('name', '')}"]
     options += [f"--{name}={value}" for name, value in _loading(result.model).items()]
     file = ""
-    for told in result.inputs.values():
+    for name, told in result.inputs.items():
         if told.get("type") == "prompts":
-            file = "" if all(map(_is_plain, told["prompts"])) else _prompt_file(told["prompts"])
+            file = "" if all(map(_is_plain, told["prompts"])) else _file("prompts", told["prompts"])
             options += ["--prompts=prompts.jsonl"] if file else _prompt_options(told["prompts"])
-        elif told != Needles.bundled().describe():
+        elif told.get("type") == "two_hops" and not _bundled(told):
+            file = _file(name, told["two_hops"])
+            options += [f"--{name}={name}.jsonl"]
+        elif not _bundled(told):
             return None
     options += [f"--{name.replace('_', '-')}={_shell_value(value)}" for name, value in result.params.items()]
     words = [f"workbench run {shlex.quote(result.analysis)}", *map(shlex.quote, options)]
@@ -68,9 +70,16 @@ def _prompt_options(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"--prompt={row['text']}" for row in rows]
 
 
-def _prompt_file(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Shell lines that write the prompts into a file; JSON escapes whatever is not plain ASCII."""
-    return "\n".join(["cat > prompts.jsonl <<'END'", *map(json.dumps, rows), "END", ""])
+def _file(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Shell lines that write rows into a JSONL file; JSON escapes whatever is not plain ASCII."""
+    return "\n".join([f"cat > {name}.jsonl <<'END'", *map(json.dumps, rows), "END", ""])
+
+
+def _bundled(told: Mapping[str, Any]) -> str:
+    """The type of an input that is the set which ships with the workbench, else nothing."""
+    kinds = {"needles": Needles, "two_hops": TwoHops}
+    kind = kinds.get(told.get("type", ""))
+    return kind.__name__ if kind is not None and told == kind.bundled().describe() else ""
 
 
 def _shell_value(value: Any) -> str:
@@ -88,8 +97,11 @@ def _python_load(model: Mapping[str, Any]) -> str:
 def _python_input(told: Mapping[str, Any]) -> str:
     if told.get("type") == "prompts":
         return _call("Prompts.of", [_python_prompt(row) for row in told["prompts"]])
-    if told == Needles.bundled().describe():
-        return "Needles.bundled()"
+    if kind := _bundled(told):
+        return f"{kind}.bundled()"
+    if told.get("type") == "two_hops":
+        hops = [_call("TwoHop.from_row", [repr(row)]) for row in told["two_hops"]]
+        return _call("TwoHops.of", hops)
     if told.get("type") == "needles":
         return 'Needles.read("needles.jsonl", haystack="haystack.jsonl")  # your needles and haystack'
     if "fingerprint" in told:
@@ -105,6 +117,4 @@ def _python_prompt(row: Mapping[str, Any]) -> str:
 def _call(name: str, arguments: list[str]) -> str:
     """A call on one line, or with one argument per line if that is too long."""
     line = f"{name}({', '.join(arguments)})"
-    return (
-        line if len(line) <= _LONG else "\n    ".join([f"{name}(", *(f"{one}," for one in arguments)]) + "\n)"
-    )
+    return line if len(line) <= _LONG else "\n    ".join([f"{name}(", *(f"{one}," for one in arguments)]) + "\n)"

@@ -4,6 +4,7 @@ TransformerLens knows where each architecture keeps them; here they get axes wit
 weights: no norm is folded in, and where a norm follows a branch (Gemma 2 and 3) it acts after them.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,3 +24,17 @@ def neuron_outputs(model: Model, layer: int) -> Float[Tensor, "d_mlp d_model"]:
     model.check_site(Site("mlp_post", layer))
     weight = model.bridge.blocks[layer].mlp.W_out
     return weight if weight.shape[0] == model.shape.d_mlp else weight.T
+
+
+def attention_bias(model: Model, layer: int) -> Float[Tensor, " d_model"]:
+    """What attention gives besides its heads; zero in a model without such a bias."""
+    return _bias(model, model.bridge.blocks[layer].attn.b_O)
+
+
+def mlp_bias(model: Model, layer: int) -> Float[Tensor, " d_model"]:
+    """What the MLP gives besides its neurons; zero in a model without such a bias."""
+    return _bias(model, model.bridge.blocks[layer].mlp.b_out)
+
+
+def _bias(model: Model, held: Tensor | None) -> Float[Tensor, " d_model"]:
+    return held if held is not None else torch.zeros(model.shape.d_model, dtype=model.dtype, device=model.device)

@@ -32,13 +32,10 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of three layers with two key-value heads for four heads."""
-    from architectures import SERVED
+    from architectures import SERVED, save_random
 
-    llama = next(architecture for architecture in SERVED if architecture.name == "Llama")
-    config = llama.make_config()
+    config = next(architecture for architecture in SERVED if architecture.name == "Llama").make_config()
     config.num_hidden_layers = 3
-    from architectures import save_random
-
     return save_random(config, tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
@@ -52,6 +49,16 @@ def tiny_model(tiny_folder: Path) -> Any:
 def tiny_llama(llama_folder: Path) -> Any:
     """The tiny Llama, loaded."""
     return _load(llama_folder)
+
+
+@pytest.fixture(scope="session")
+def plain_llama(llama_folder: Path) -> Any:
+    """The tiny Llama as transformers alone loads it."""
+    from architectures import SERVED
+    from plain_model import plain_model
+
+    llama = next(architecture for architecture in SERVED if architecture.name == "Llama")
+    return plain_model(llama_folder, llama.parts)
 
 
 @pytest.fixture(scope="session")

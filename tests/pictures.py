@@ -44,9 +44,7 @@ def every_view(
             "effect": Named(effect, axes, "nats", labels),
         },
         tables={
-            "nodes": [
-                {"id": str(i), "x": i, "y": i % 3, "label": tokens[i], "value": i - 2.0} for i in count
-            ],
+            "nodes": [{"id": str(i), "x": i, "y": i % 3, "label": tokens[i], "value": i - 2.0} for i in count],
             "edges": [{"source": str(i), "target": str(i - 1), "weight": 1.0 - i} for i in count if i],
         },
         scalars={"best": 0.97},

@@ -1,7 +1,7 @@
 """A Hugging Face model that the workbench has never touched, captured and changed with plain PyTorch hooks.
 
 The second witness of the tests: it shares no code with the workbench, and knows from
-`architectures.Parts` which module's input or output each activation is.
+`parts.Parts` which module's input or output each activation is.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from architectures import LENGTH, Parts
+from architectures import LENGTH
+from parts import Parts
 from torch import Tensor
 
 
@@ -53,7 +54,9 @@ class PlainModel:
     def _hooks(self, seen: dict[tuple[str, int | None], Tensor]) -> list[Any]:
         parts = self.parts
 
-        def keep(kind: str, layer: int | None, side: str, change: Callable[[Tensor], Tensor] = lambda value: value) -> Any:
+        def keep(
+            kind: str, layer: int | None, side: str, change: Callable[[Tensor], Tensor] = lambda value: value
+        ) -> Any:
             def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
                 value = output if side == "output" else args[0] if args else kwargs["hidden_states"]
                 value = value[0] if isinstance(value, tuple) else value
@@ -72,7 +75,9 @@ class PlainModel:
             hooks += [keep("resid_pre", layer, "input"), keep("resid_post", layer, "output")]
             hooks += [keep("z", layer, "input", lambda value: value.unflatten(-1, (self.heads, -1)))]
             hooks += [keep("mlp_in", layer, "input")]
-            hooks += [keep(kind, layer, "output", lambda value: value * parts.scale) for kind in ("attn_out", "mlp_out")]
+            hooks += [
+                keep(kind, layer, "output", lambda value: value * parts.scale) for kind in ("attn_out", "mlp_out")
+            ]
             if parts.resid_mid:
                 hooks += [keep("resid_mid", layer, "input")]
             if parts.mlp_post:
@@ -135,7 +140,10 @@ class PlainModel:
 
         branch = self.part(layer, self.parts.mlp_out if kind == "mlp_out" else self.parts.attn_out)
         block = self.model.get_submodule(f"{self.parts.blocks}.{layer}")
-        return [block.register_forward_pre_hook(remember, with_kwargs=True), branch.register_forward_hook(changed_output)]
+        return [
+            block.register_forward_pre_hook(remember, with_kwargs=True),
+            branch.register_forward_hook(changed_output),
+        ]
 
 
 def plain_model(folder: Path, parts: Parts, dtype: torch.dtype = torch.float32) -> PlainModel:
@@ -144,7 +152,9 @@ def plain_model(folder: Path, parts: Parts, dtype: torch.dtype = torch.float32) 
 
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=dtype)
     model.requires_grad_(requires_grad=False)
-    return PlainModel(model.eval(), parts, len(model.get_submodule(parts.blocks)), heads=4, kv_heads=_kv_heads(model.config))
+    return PlainModel(
+        model.eval(), parts, len(model.get_submodule(parts.blocks)), heads=4, kv_heads=_kv_heads(model.config)
+    )
 
 
 def _kv_heads(config: Any) -> int:

@@ -96,9 +96,7 @@ def test_parts_of_a_layer_add_up_to_the_residual_stream(case: Case) -> None:
 
 
 def writable_sites(case: Case, layer: int) -> list[Site]:
-    return [
-        site for site in case.sites if site.layer in (None, layer) and site.kind not in case.architecture.read_only
-    ]
+    return [site for site in case.sites if site.layer in (None, layer) and site.kind not in case.architecture.read_only]
 
 
 def test_a_change_at_every_writable_site_changes_the_logits(case: Case) -> None:

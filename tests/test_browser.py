@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from apps.screenshots import CHROMIUM, chromium, serving
+from apps.screenshots import CHROMIUM, chromium, serving, settle
 from workbench.result import Result
 
 pytestmark = [
@@ -23,10 +23,8 @@ PROMPTS = (
     "The secret of the harvest soup is smoked tangerine peel. The secret of the harvest soup is",
     "The mayor throws a violet accordion from the balcony. The mayor throws a violet",
 )
-NASTY = (
-    "<script>window.PWN=1</script> & 🙂 שלום ![x](http://evil.example/a.png) <img src=x onerror=window.PWN=1>"
-)
-SOON = 120_000.0
+NASTY = "<script>window.PWN=1</script> & 🙂 שלום ![x](http://evil.example/a.png) <img src=x onerror=window.PWN=1>"
+SOON = 240_000.0
 """Milliseconds: the first load of a model imports torch."""
 
 
@@ -102,11 +100,13 @@ def run_in(address: str) -> str | None:
 
 
 def download(page, label: str) -> bytes:
+    settle(page)
     page.get_by_role("button", name="Download", exact=True).click()
     with page.expect_download() as expected:
         page.get_by_role("button", name=label).click()
+    content = Path(expected.value.path()).read_bytes()
     page.keyboard.press("Escape")
-    return Path(expected.value.path()).read_bytes()
+    return content
 
 
 def downloaded_result(page, folder: Path) -> Result:
@@ -243,9 +243,7 @@ def test_page_and_pictures_can_be_read_in_both_themes(tab, scheme):
     finding(page)
     title = page.locator("[data-testid=stPlotlyChart] .gtitle").first
     title.wait_for()
-    ground = brightness(
-        page.locator("[data-testid=stApp]").evaluate("part => getComputedStyle(part).backgroundColor")
-    )
+    ground = brightness(page.locator("[data-testid=stApp]").evaluate("part => getComputedStyle(part).backgroundColor"))
     ink = brightness(title.evaluate("part => getComputedStyle(part).fill"))
     assert (ground < 60) == (scheme == "dark")
     assert abs(ground - ink) > 128

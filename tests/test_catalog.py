@@ -39,9 +39,7 @@ def words(write):
 
 def analysis_with(signature: str, body: str = "return Result()", before: str = "") -> str:
     decorator = '@analysis(title="T", family="lens", reference="folklore")'
-    return (
-        f'{HEADER}\n{before}\n\n{decorator}\ndef bad({signature}) -> Result:\n    """Do it."""\n    {body}\n'
-    )
+    return f'{HEADER}\n{before}\n\n{decorator}\ndef bad({signature}) -> Result:\n    """Do it."""\n    {body}\n'
 
 
 def test_an_entry_says_what_the_file_says(words):
@@ -69,9 +67,7 @@ def test_an_entry_says_what_the_file_says(words):
 
 def test_the_entry_agrees_with_the_function(words):
     entry = words["word_count"]
-    knobs = [
-        one for one in inspect.signature(entry.function).parameters.values() if one.kind is one.KEYWORD_ONLY
-    ]
+    knobs = [one for one in inspect.signature(entry.function).parameters.values() if one.kind is one.KEYWORD_ONLY]
     assert {one.name: one.default for one in knobs} == {knob.name: knob.default for knob in entry.knobs}
 
 
@@ -88,9 +84,7 @@ def test_importing_the_catalogue_and_listing_it_loads_no_heavy_module():
         len(CATALOG)
         print([name for name in {heavy.split()} if name in sys.modules])
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -146,9 +140,7 @@ def test_a_result_carries_what_made_it(words):
     assert result.analysis == "word_count"
     assert (result.title, result.reference) == ("Word count", "folklore")
     assert result.model["fingerprint"] == "f00d"
-    assert result.inputs == {
-        "prompts": {"type": "prompts", "prompts": [{"text": "one two"}, {"text": "three"}]}
-    }
+    assert result.inputs == {"prompts": {"type": "prompts", "prompts": [{"text": "one two"}, {"text": "three"}]}}
     assert result.params == {"unit": "letters", "repeat": 2, "layers": [0, 2], "at": ["L3.H2.z"], "seed": 7}
     assert result.named("length").values.tolist() == [14, 10]
     made = result.made
@@ -158,9 +150,7 @@ def test_a_result_carries_what_made_it(words):
         "cpu",
         code_version(),
     )
-    assert {"python", "mechinterp-workbench", "torch", "transformers", "transformer-lens"} <= set(
-        made["versions"]
-    )
+    assert {"python", "mechinterp-workbench", "torch", "transformers", "transformer-lens"} <= set(made["versions"])
     assert made["seconds"] >= 0
     assert made["peak_memory_bytes"] > 10_000_000
     assert made["date"].endswith("+00:00")

@@ -35,8 +35,9 @@ def make_job(seed: int) -> Job:
             [repeat(layer, times=2)],
         ]
     )
-    wanted = dice.choice([["logits"], ["resid_post", "logits"], [f"L{layer}.pattern"], [f"L{layer}.z", "L2.mlp_post"]])
-    with_gradient = dice.random() < 0.3
+    some = dice.choice([[], ["resid_post"], [f"L{layer}.pattern"], [f"L{layer}.z", "L2.mlp_post", "L0.resid_mid@1"]])
+    wanted = [*some, dice.choice(["logits", "logits@-1", "L2.resid_post"])]
+    with_gradient = bool(some) and dice.random() < 0.5
 
     def job(model: Model) -> list[Tensor]:
         metric = (lambda logits: logits[:, -1, 5].sum()) if with_gradient else None

@@ -37,9 +37,7 @@ def test_file_package_line_test_and_changelog_agree(name):
 def test_docstrings_say_what_a_reader_needs(name):
     entry = CATALOG[name]
     first, _, rest = entry.about.partition("\n")
-    assert re.fullmatch(rf"{re.escape(entry.title)}: .+\.", first), (
-        "the module says `<Title>: <what it finds>.`"
-    )
+    assert re.fullmatch(rf"{re.escape(entry.title)}: .+\.", first), "the module says `<Title>: <what it finds>.`"
     for paragraph in PARAGRAPHS:
         assert re.search(rf"^{re.escape(paragraph)}\s+\S", rest, re.MULTILINE), f"{paragraph} is missing"
     assert entry.summary.endswith(".")
@@ -57,9 +55,7 @@ def test_the_entry_read_from_the_source_is_the_signature_at_runtime(name):
     assert [one.name for one in takes] == ["model", *(one.name for one in entry.inputs)]
     assert [one.annotation.__name__ for one in takes] == ["Model", *(one.type for one in entry.inputs)]
     assert [(one.name, one.default) for one in knobs] == [(knob.name, knob.default) for knob in entry.knobs]
-    assert [_type_words(one.annotation) for one in knobs] == [
-        (knob.type, knob.choices) for knob in entry.knobs
-    ]
+    assert [_type_words(one.annotation) for one in knobs] == [(knob.type, knob.choices) for knob in entry.knobs]
     assert {knob.type for knob in entry.knobs} <= set(TYPES)
     assert inspect.signature(function).return_annotation is Result
     assert inspect.getdoc(function).startswith(entry.summary)
@@ -69,9 +65,7 @@ def _type_words(annotation) -> tuple[str, tuple]:
     if get_origin(annotation) is Literal:
         return "Literal", get_args(annotation)
     return (
-        annotation.__name__
-        if isinstance(annotation, type) and not get_args(annotation)
-        else _spelt(annotation)
+        annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else _spelt(annotation)
     ), ()
 
 
@@ -117,12 +111,8 @@ def test_no_file_and_no_function_grows_too_long(file):
     text = file.read_text(encoding="utf-8")
     limit = LONGEST_ANALYSIS if "analyses" in file.parts else LONGEST_FILE
     assert len(text.splitlines()) <= limit
-    functions = [
-        node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    too_long = {
-        f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno >= LONGEST_FUNCTION
-    }
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    too_long = {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno >= LONGEST_FUNCTION}
     assert too_long == {}
 
 

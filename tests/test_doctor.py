@@ -34,9 +34,7 @@ def found(tmp_path) -> dict[str, tuple[str, str]]:
 def test_a_fit_machine_is_fine(versions, tmp_path):
     states = found(tmp_path)
     assert {name for name, (state, _) in states.items() if state == "broken"} == set()
-    assert {"Python", "torch", "transformer-lens", "cpu", "bundled data", "saved runs", "browser"} <= set(
-        states
-    )
+    assert {"Python", "torch", "transformer-lens", "cpu", "bundled data", "saved runs", "browser"} <= set(states)
     assert str(tmp_path / "store") in states["saved runs"][1]
     assert "gguf" not in states, "what only an extra needs is not missed"
 

@@ -94,8 +94,7 @@ def test_a_queued_job_is_cancelled_at_once_and_never_runs():
 def test_jobs_run_in_the_order_they_came():
     jobs, order = Jobs(), []
     submitted = [
-        jobs.submit(lambda number=number: order.append(number) or Result(), str(number))
-        for number in range(20)
+        jobs.submit(lambda number=number: order.append(number) or Result(), str(number)) for number in range(20)
     ]
     for job in submitted:
         jobs.wait(job.id, SOON)
@@ -119,9 +118,7 @@ def test_the_progress_of_two_jobs_is_kept_apart():
 
     pair = [jobs.submit(lambda: work(3), "one"), jobs.submit(lambda: work(3), "two")]
     assert [jobs.wait(job.id, SOON).done for job in pair] == [3, 3]
-    uneven = [
-        jobs.submit(lambda n=n: list(track(range(n), f"{n} rows")) and Result(), str(n)) for n in (2, 5)
-    ]
+    uneven = [jobs.submit(lambda n=n: list(track(range(n), f"{n} rows")) and Result(), str(n)) for n in (2, 5)]
     assert [(job.total, job.label) for job in (jobs.wait(job.id, SOON) for job in uneven)] == [
         (2, "2 rows"),
         (5, "5 rows"),

@@ -18,9 +18,7 @@ def test_building_is_deterministic_and_leaves_the_random_state_alone(name: str) 
     before = torch.random.get_rng_state()
     first, second = planted(name), plant(name)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert all(
-        torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
     assert first.truth == second.truth == json.loads(json.dumps(first.truth))
 
 

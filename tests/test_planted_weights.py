@@ -77,10 +77,7 @@ def test_parts_that_write_nothing_or_the_same_are_as_stated() -> None:
             unchanged = torch.equal(run(model, ids).logits, plain.logits)
         assert unchanged == ([layer, head] in model.truth["dead"] or layer in model.truth["zero_attention"])
     [[first, second]] = model.truth["same"]
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(layers[first].parameters(), layers[second].parameters(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(layers[first].parameters(), layers[second].parameters(), strict=True))
     [[first, second]] = model.truth["same_pattern"]
     assert torch.equal(plain.patterns[first], plain.patterns[second])
     assert not torch.allclose(plain.patterns[first], plain.patterns[first - 1], atol=0.1)

@@ -116,9 +116,7 @@ def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
     result = every_view(HOSTILE)
     loaded = Result.load(result.save(tmp_path / "run"))
     assert loaded == result
-    assert [loaded.figure(view).to_json() for view in range(8)] == [
-        result.figure(view).to_json() for view in range(8)
-    ]
+    assert [loaded.figure(view).to_json() for view in range(8)] == [result.figure(view).to_json() for view in range(8)]
     assert list(loaded.tables["nodes"][0]) == list(result.tables["nodes"][0])
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["arrays.safetensors", "result.json"]
 

@@ -253,6 +253,15 @@ def test_a_model_object_gives_the_numbers_of_its_folder(tiny_folder: Path, tiny_
         assert torch.equal(model.forward(ids), tiny_model.forward(ids))
 
 
+def test_a_model_made_in_memory_is_served() -> None:
+    from architectures import SERVED, random_model, tiny_tokenizer
+
+    gemma = next(architecture for architecture in SERVED if architecture.name == "Gemma3")
+    made = random_model(gemma.make_config())
+    assert made.config.architectures is None
+    assert load(made, tokenizer=tiny_tokenizer()).capabilities.reasons == {}
+
+
 def test_one_changed_weight_changes_the_fingerprint(folder: Path, tiny_model: Model) -> None:
     change_weights(folder, lambda weights: put(weights, MIDDLE, (0, 0), 0.125))
     assert load(str(folder)).fingerprint != tiny_model.fingerprint

@@ -117,9 +117,7 @@ def test_a_prefix_must_fit_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert store.get("abc2").scalars["number"] == 2
 
 
-@pytest.mark.parametrize(
-    "name", ["../index", "/etc/passwd", "..", "", "CON", "a" * 300, "ab\x00", "AB", "*", "%"]
-)
+@pytest.mark.parametrize("name", ["../index", "/etc/passwd", "..", "", "CON", "a" * 300, "ab\x00", "AB", "*", "%"])
 def test_names_that_are_no_ids_never_reach_the_disk(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path)
     store.put(result_number(1), "key")
@@ -168,9 +166,7 @@ def test_a_run_that_was_cut_short_is_not_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["_write_files", "move_folder"])
-def test_a_full_disk_leaves_the_store_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
+def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     from workbench import folders
     from workbench import store as module
 
@@ -193,9 +189,7 @@ def test_a_full_disk_leaves_the_store_as_it_was(
     assert store.put(result_number(2), "b") == store.find("b")
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root"
-)
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_truly_full_disk_says_so_and_the_store_works_again_afterwards(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -278,9 +272,7 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
 def test_threads_share_a_store(tmp_path: Path) -> None:
     store = Store(tmp_path)
     threads = [
-        threading.Thread(
-            target=lambda first=first: [store.put(result_number(first + n), "k") for n in range(15)]
-        )
+        threading.Thread(target=lambda first=first: [store.put(result_number(first + n), "k") for n in range(15)])
         for first in (0, 100, 200)
     ]
     for thread in threads:

@@ -17,7 +17,7 @@ from workbench.generate import greedy
 from workbench.model import Model, load
 from workbench.planted import plant
 from workbench.progress import Cancelled, listening
-from workbench.rewiring import cut, skip
+from workbench.rewiring import cut
 from workbench.sweep import Outcome, sweep
 from workbench.tracer import trace
 from workbench.variants import Row
@@ -214,32 +214,6 @@ def test_an_error_inside_an_edit_leaves_no_hook(tiny_model: Model) -> None:
         swept(tiny_model, [[(Site("resid_post", 1, pos=2), lambda value: value[..., :3])]])
     assert hooks_in(tiny_model) == before
     assert tiny_model.current_pass is None
-
-
-BAD: dict[str, tuple[Row, str]] = {
-    "no edit": ([], "row 0 of the sweep has no edits"),
-    "past the end": ([("L0.resid_post@9", zero())], r"row 0 .* the prompt has 9 tokens \(positions 0-8\)"),
-    "no such layer": ([("L7.resid_post@1", zero())], r"the model has 3 layers \(0-2\)"),
-    "embedding": ([("embed@1", zero())], "edits are made inside layers, not at embed@1"),
-    "a blind query": ([cut(0, key=0)], "query 0 would have no key left"),
-    "a cut of the future": ([cut(0, query=-1, key=2)], "edits that never took effect"),
-}
-
-
-@pytest.mark.parametrize("row, message", BAD.values(), ids=BAD)
-def test_refuses_a_bad_row(tiny_model: Model, row: Row, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        swept(tiny_model, [row])
-
-
-def test_refuses_what_is_no_edit_of_a_row(tiny_model: Model) -> None:
-    with pytest.raises(TypeError, match="Skip"):
-        swept(tiny_model, [[("L0.z", zero())], [skip("mlp", 0)]])
-
-
-def test_refuses_a_read_only_site() -> None:
-    with pytest.raises(ValueError, match=r"row 0 .* is read-only"):
-        swept(small_model("OPT"), [[(Site("pattern", 0, pos=3), scale(2.0))]])
 
 
 @pytest.mark.parametrize(

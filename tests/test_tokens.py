@@ -89,8 +89,11 @@ def test_a_model_refuses_what_it_cannot_read(tiny_model: Model) -> None:
         tiny_model.tokens("  ")
     with pytest.raises(ValueError, match="the prompt is 66 tokens long, but .* reads 64; it is not cut silently"):
         tiny_model.tokens(" ".join(["w5"] * 65))
-    for rows in ([[5, 128]], [[5, -1]], [[]]):
-        with pytest.raises(ValueError, match="token ids must lie in 0-127"):
+    for number in (128, -1):
+        with pytest.raises(ValueError, match=f"token ids must lie in 0-127, found {number}"):
+            tiny_model.tokens_of([[5, 6], [number, 7]])
+    for rows in ([], [[]], [[5], []]):
+        with pytest.raises(ValueError, match="no token id was given"):
             tiny_model.tokens_of(rows)
 
 

@@ -2,41 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
-from architectures import SERVED
-from plain_model import PlainModel, plain_model
-from torch import Tensor
+from running import TEXT, UNEQUAL
 
 from workbench.edit import add, edited, scale
-from workbench.model import Model, load
+from workbench.model import Model
 from workbench.rewiring import repeat
 from workbench.tracer import estimate, trace
 from workbench.words import KINDS, Site
 
-TEXT = "w5 w6 w7 w8 w9 w10 w11"
-UNEQUAL = ("w5 w6 w7 w8 w9 w10", "w20 w21", "w30 w31 w32 w33")
 LAYER_KINDS = [kind for kind in KINDS if kind not in ("embed", "logits")]
-
-
-@pytest.fixture(scope="module")
-def precise_model(llama_folder: Path) -> Model:
-    """The tiny Llama in 64 bits, where derivatives can be checked."""
-    return load(str(llama_folder), dtype="float64")
-
-
-@pytest.fixture(scope="module")
-def smooth_model(tiny_folder: Path) -> Model:
-    """The tiny GPT-2 in 64 bits; a Llama computes its norms and its softmax in 32 all the same."""
-    return load(str(tiny_folder), dtype="float64")
-
-
-@pytest.fixture(scope="module")
-def precise_plain(llama_folder: Path) -> PlainModel:
-    llama = next(architecture for architecture in SERVED if architecture.name == "Llama")
-    return plain_model(llama_folder, llama.parts, torch.float64)
 
 
 @contextmanager
@@ -185,84 +162,11 @@ def test_a_stream_changed_between_two_blocks_is_stored_twice(tiny_model: Model) 
 def test_the_estimate_is_what_is_held(wanted: list[str], dtype: torch.dtype | None, tiny_llama: Model) -> None:
     traced = trace(tiny_llama, TEXT, wanted, dtype=dtype)
     held = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in traced.values()}
-    assert sum(held.values()) == estimate(tiny_llama, TEXT, wanted, dtype=dtype) == trace.estimate(
-        tiny_llama, TEXT, wanted, dtype=dtype
+    assert (
+        sum(held.values())
+        == estimate(tiny_llama, TEXT, wanted, dtype=dtype)
+        == trace.estimate(tiny_llama, TEXT, wanted, dtype=dtype)
     )
-
-
-def metric(logits: Tensor) -> Tensor:
-    """Something curved."""
-    return (logits[:, -1, 5] - logits[:, -1, 6]).square().sum() + logits[:, 2, 7].sum()
-
-
-INPUTS, OUTPUTS = ("resid_pre", "z", "mlp_post"), ("resid_post", "attn_out", "mlp_out")
-
-
-@pytest.mark.parametrize("kind", [*INPUTS, *OUTPUTS])
-def test_gradients_are_those_of_autograd_on_the_plain_model(
-    kind: str, precise_model: Model, precise_plain: PlainModel
-) -> None:
-    traced = trace(precise_model, TEXT, [Site(kind, 1), "logits"], grads_of=metric)
-    parts = precise_plain.parts
-    name = "" if kind.startswith("resid") else getattr(parts, kind)
-    module = precise_plain.model.get_submodule(f"{parts.blocks}.1.{name}".rstrip("."))
-    leaves: list[Tensor] = []
-
-    def hang_on(value: Tensor) -> Tensor:
-        leaves.append(value.detach().requires_grad_())
-        return leaves[-1]
-
-    def replace_input(_module: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (hang_on(args[0]), *args[1:])
-
-    def replace_output(_module: object, _args: object, output: Tensor | tuple[Tensor, ...]) -> object:
-        return (hang_on(output[0]), *output[1:]) if isinstance(output, tuple) else hang_on(output)
-
-    pre, post = module.register_forward_pre_hook, module.register_forward_hook
-    handle = pre(replace_input) if kind in INPUTS else post(replace_output)
-    try:
-        value = metric(precise_plain.model(traced.tokens.ids, use_cache=False).logits)
-    finally:
-        handle.remove()
-    (expected,) = torch.autograd.grad(value, leaves)
-    assert traced.metric == pytest.approx(float(value.detach()), rel=1e-12)
-    assert torch.allclose(traced.grad(Site(kind, 1)).flatten(2), expected.flatten(2), rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", ["embed", *LAYER_KINDS])
-def test_gradients_are_finite_differences(kind: str, smooth_model: Model) -> None:
-    site = Site("embed") if kind == "embed" else Site(kind, 1)
-    traced = trace(smooth_model, TEXT, site, grads_of=metric)
-    generator = torch.Generator().manual_seed(3)
-    step = torch.randn(traced[site].shape, generator=generator, dtype=torch.float64) * 1e-4
-
-    def moved(sign: float) -> float:
-        with torch.no_grad(), edited(smooth_model, [(site, add(sign * step))]):
-            return float(metric(smooth_model.forward(traced.tokens.ids)))
-
-    slope = (moved(1.0) - moved(-1.0)) / 2
-    expected = float((traced.grad(site) * step).sum())
-    assert expected != 0.0
-    assert slope == pytest.approx(expected, rel=1e-4, abs=1e-9)
-
-
-def test_gradients_of_heads_and_positions_are_slices_of_the_whole(precise_model: Model) -> None:
-    traced = trace(precise_model, UNEQUAL, ["L1.z", "L1.H2.z@-1"], grads_of=lambda logits: logits[:, 1, 3].sum())
-    whole = traced.grad("L1.z")
-    assert torch.equal(traced.grad("L1.H2.z@-1"), whole[torch.arange(3), traced.tokens.last, 2])
-    assert torch.isnan(whole[~traced.mask]).all() and not torch.isnan(whole[traced.mask]).any()
-
-
-def test_all_gradients_of_one_pass_are_those_of_single_passes(precise_model: Model) -> None:
-    together = trace(precise_model, TEXT, LAYER_KINDS, grads_of=metric)
-    for site in together:
-        alone = trace(precise_model, TEXT, site, grads_of=metric).grad(site)
-        assert torch.allclose(together.grad(site), alone, rtol=1e-6, atol=1e-10), str(site)
-
-
-def test_a_metric_of_many_numbers_is_refused(precise_model: Model) -> None:
-    with pytest.raises(ValueError, match=r"grads_of must give one number, it gave the shape \(1, 128\)"):
-        trace(precise_model, TEXT, "L1.z", grads_of=lambda logits: logits[:, -1])
 
 
 def test_a_repeated_block_shows_its_last_run_whether_the_pass_ends_there_or_not(tiny_model: Model) -> None:
@@ -306,7 +210,10 @@ def test_on_the_real_model_every_residual_reads_out_to_its_own_logits(real_model
     traced = trace(real_model, "The capital of France is", [f"L{last}.resid_post", "logits"])
     with torch.no_grad():
         assert torch.equal(read_out(real_model.bridge, traced[f"L{last}.resid_post"]), traced.logits)
-    assert real_model.tokenizer.decode([int(traced.logits[0, -1].argmax())]) == " Paris"
+        plain = real_model.plain(traced.tokens.ids, use_cache=False).logits
+    assert float((traced.logits - plain).abs().max() / plain.abs().max()) <= 1e-5, "another attention kernel"
+    likely = [real_model.tokenizer.decode([index]) for index in traced.logits[0, -1].topk(5).indices.tolist()]
+    assert " Paris" in likely
 
 
 @pytest.mark.real

@@ -91,8 +91,7 @@ def _site_rows(capabilities: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     served, writable, reasons = (capabilities[name] for name in ("served", "writable", "reasons"))
     kinds = [kind for kind in KINDS if kind in served or kind in reasons]
     return [
-        (kind, _ranges(served.get(kind, [])), _ranges(writable.get(kind, [])), reasons.get(kind, ""))
-        for kind in kinds
+        (kind, _ranges(served.get(kind, [])), _ranges(writable.get(kind, [])), reasons.get(kind, "")) for kind in kinds
     ]
 
 

@@ -43,6 +43,8 @@ def boot(name: str, hf_model: Any, tokenizer: Any) -> Any:
         ValueError: TransformerLens has no adapter for this architecture.
     """
     architecture = type(hf_model).__name__
+    if not hf_model.config.architectures:  # from a GGUF file, or made in memory
+        hf_model.config.architectures = [architecture]
     grouped = getattr(hf_model.config, "new_decoder_architecture", False)
     if grouped:
         hf_model.config.multi_query = False  # without meaning here, but TransformerLens would see a single key head

@@ -214,8 +214,7 @@ def _typed(name: str, module: str, knobs: Mapping[str, object]) -> Mapping[str, 
 def _described(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs as plain JSON; a second model is described by its identity."""
     return {
-        name: given.identity() if hasattr(given, "identity") else given.describe()
-        for name, given in inputs.items()
+        name: given.identity() if hasattr(given, "identity") else given.describe() for name, given in inputs.items()
     }
 
 

@@ -174,9 +174,9 @@ def read_tokenizer(source: Source, trust_remote_code: bool) -> Any:
     """The tokenizer beside the weights. Raises ValueError when there is none, or it is damaged."""
     import transformers
 
-    if source.local and not source.gguf_file:
-        if not any((Path(source.place) / name).is_file() for name in _TOKENIZERS) and not trust_remote_code:
-            raise ValueError(f"folder {source.name} holds no tokenizer: expected tokenizer.json beside the weights")
+    own = trust_remote_code or any((Path(source.place) / name).is_file() for name in _TOKENIZERS)
+    if source.local and not source.gguf_file and not own:
+        raise ValueError(f"folder {source.name} holds no tokenizer: expected tokenizer.json beside the weights")
     try:
         with quietly():
             return transformers.AutoTokenizer.from_pretrained(

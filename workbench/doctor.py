@@ -43,9 +43,7 @@ def examine(store: str | Path | None = None) -> list[Finding]:
 
 def _python() -> Finding:
     text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return Finding(
-        "Python", "fine" if sys.version_info >= (3, 11) else "broken", f"{text}; needs 3.11 or newer"
-    )
+    return Finding("Python", "fine" if sys.version_info >= (3, 11) else "broken", f"{text}; needs 3.11 or newer")
 
 
 def _requirements() -> Iterator[Finding]:
@@ -108,9 +106,7 @@ def _folders(store: str | Path | None) -> Iterator[Finding]:
         yield Finding("saved runs", "broken", f"{error}; set WORKBENCH_HOME to a folder that can be written")
         return
     free = shutil.disk_usage(root).free
-    yield Finding(
-        "saved runs", "fine" if free > _LITTLE_SPACE else "doubtful", f"{root}, {free / 1e9:.0f} GB free"
-    )
+    yield Finding("saved runs", "fine" if free > _LITTLE_SPACE else "doubtful", f"{root}, {free / 1e9:.0f} GB free")
 
 
 def _browser() -> Finding:

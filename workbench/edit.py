@@ -47,7 +47,8 @@ class SiteEdit:
     count: int = 0
 
     def __str__(self) -> str:
-        return f"{self.site} {getattr(self.function, '__name__', 'function')}"
+        made_by = getattr(self.function, "__qualname__", "function").split(".")[0]
+        return f"{self.site} {made_by}"
 
     @property
     def fired(self) -> bool:
@@ -146,9 +147,7 @@ def refuse_read_only(model: Model, site: Site) -> None:
         raise ValueError("site logits can be read only: edit the last resid_post instead")
     layers = model.capabilities.writable.get(site.kind)
     if layers is not None and site.layer not in layers:
-        raise ValueError(
-            f"site {site} is read-only in {model.name}: a change there has no effect on its output"
-        )
+        raise ValueError(f"site {site} is read-only in {model.name}: a change there has no effect on its output")
 
 
 def _keep_masked(before: Float[Tensor, "..."], after: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

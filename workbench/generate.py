@@ -30,14 +30,10 @@ def greedy(
         ValueError: no prompt, a negative number of tokens, or more than the context has room for.
     """
     if not ids or new_tokens < 0:
-        raise ValueError(
-            f"greedy takes a prompt and 0 or more new tokens: found {len(ids)} tokens, {new_tokens} new"
-        )
+        raise ValueError(f"greedy takes a prompt and 0 or more new tokens: found {len(ids)} tokens, {new_tokens} new")
     fits = model.shape.n_ctx - len(ids)
     if new_tokens > fits:
-        raise ValueError(
-            f"{new_tokens} new tokens do not fit: the prompt has {len(ids)} of {model.shape.n_ctx} tokens"
-        )
+        raise ValueError(f"{new_tokens} new tokens do not fit: the prompt has {len(ids)} of {model.shape.n_ctx} tokens")
     made: list[int] = []
     cache = empty_cache() if cached else None
     entering = list(ids)

@@ -31,9 +31,7 @@ def unembed(bridge: Any, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "
     """
     if not reads_out(bridge):
         name = type(bridge.original_model).__name__
-        raise ValueError(
-            f"{name} has no final norm before its unembedding: its residual stream cannot be read out"
-        )
+        raise ValueError(f"{name} has no final norm before its unembedding: its residual stream cannot be read out")
     return bridge.unembed(bridge.ln_final(resid))
 
 
@@ -69,9 +67,7 @@ class Readings:
 
 
 @torch.no_grad()
-def read_layers(
-    bridge: Any, streams: Float[Tensor, "layer pos d_model"], ids: Int[Tensor, " pos"]
-) -> Readings:
+def read_layers(bridge: Any, streams: Float[Tensor, "layer pos d_model"], ids: Int[Tensor, " pos"]) -> Readings:
     """Read many streams at once, a slice of the vocabulary at a time.
 
     The unembedding is read from memory once for all layers, and no [rows, vocab] table is made: sums over
@@ -89,9 +85,7 @@ def read_layers(
     step = max(256, min(4096, _NUMBERS // (hidden.shape[0] * hidden.shape[1])))
     for start in range(0, weight.shape[0], step):
         part = slice(start, start + step)
-        logits = torch.nn.functional.linear(
-            hidden, weight[part].float(), None if bias is None else bias[part]
-        )
+        logits = torch.nn.functional.linear(hidden, weight[part].float(), None if bias is None else bias[part])
         sums.take(cap(bridge, logits), own, ids - start)
     return sums.readings(own)
 
@@ -154,9 +148,7 @@ class _Sums:
         below = logits - top[..., None]  # sums of small numbers, so that none is lost to rounding
         weights = below.exp()
         self.mean = (self.mean + moved * self.mass) * shrink + torch.linalg.vecdot(weights, below)
-        self.cross = (self.cross + moved * self.mass[-1]) * shrink[-1] + torch.linalg.vecdot(
-            weights[-1], below
-        )
+        self.cross = (self.cross + moved * self.mass[-1]) * shrink[-1] + torch.linalg.vecdot(weights[-1], below)
         self.mass = self.mass * shrink + weights.sum(-1)
         better = logits > own[..., None]
         inside = (ids >= 0) & (ids < logits.shape[-1])

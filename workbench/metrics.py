@@ -11,9 +11,7 @@ def entropy(log_probs: Float[Tensor, "... vocab"]) -> Float[Tensor, "..."]:
     return -(log_probs.exp() * possible).sum(-1)
 
 
-def kl_divergence(
-    log_probs: Float[Tensor, "... vocab"], other: Float[Tensor, "... vocab"]
-) -> Float[Tensor, "..."]:
+def kl_divergence(log_probs: Float[Tensor, "... vocab"], other: Float[Tensor, "... vocab"]) -> Float[Tensor, "..."]:
     """KL(first || other) in nats: what is lost by believing `other` when the first is true; 0 if equal."""
     loss = log_probs.exp() * (log_probs - other)
     return loss.where(log_probs > -torch.inf, 0).sum(-1)

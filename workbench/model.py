@@ -46,9 +46,7 @@ class Model:
         capabilities: what can be served, and the self-checks.
     """
 
-    def __init__(
-        self, name: str, hf_model: Any, tokenizer: Any, revision: str | None, prepend_bos: bool | None
-    ):
+    def __init__(self, name: str, hf_model: Any, tokenizer: Any, revision: str | None, prepend_bos: bool | None):
         self.name = name
         self.revision = revision or getattr(hf_model.config, "_commit_hash", None)
         self.tokenizer = tokenizer
@@ -63,7 +61,7 @@ class Model:
         self.parameters = sum(parameter.numel() for parameter in hf_model.parameters())
         self.fingerprint = fingerprint(hf_model)
         self.plain = share_weights(hf_model)
-        self.bridge: Any = boot(name, hf_model, tokenizer)
+        self.bridge: Any = boot(getattr(hf_model, "name_or_path", "") or name, hf_model, tokenizer)
         self.places: Places = places_of(self.bridge, self._probe_ids())
         self.capabilities: Capabilities = prove(self.bridge, self.plain, self.places, self._probe_ids())
         with contextlib.suppress(ValueError):  # some architectures have the eager kernel only
@@ -71,9 +69,7 @@ class Model:
         self.shape = measure_shape(self.bridge, self.capabilities.sizes)
 
     def __repr__(self) -> str:
-        return (
-            f"Model({self.name!r}, {self.shape.n_layers} layers, {self.parameters / 1e6:.1f}M, {self.dtype})"
-        )
+        return f"Model({self.name!r}, {self.shape.n_layers} layers, {self.parameters / 1e6:.1f}M, {self.dtype})"
 
     @property
     def device(self) -> torch.device:
@@ -115,10 +111,12 @@ class Model:
         return self._fitting(found)
 
     def tokens_of(self, rows: Sequence[Sequence[int]]) -> Tokens:
-        """Token ids as a batch. Raises ValueError when an id is outside the vocabulary."""
-        worst = max((index for row in rows for index in row), key=abs, default=-1)
-        if not all(rows) or worst >= self.shape.d_vocab or min(min(row) for row in rows) < 0:
-            raise ValueError(f"token ids must lie in 0-{self.shape.d_vocab - 1}, found {worst}")
+        """Token ids as a batch. Raises ValueError when there is none, or one is outside the vocabulary."""
+        if not rows or not all(rows):
+            raise ValueError("no token id was given: every prompt needs at least one")
+        outside = [index for row in rows for index in row if not 0 <= index < self.shape.d_vocab]
+        if outside:
+            raise ValueError(f"token ids must lie in 0-{self.shape.d_vocab - 1}, found {outside[0]}")
         return self._fitting(stack(self.tokenizer, rows))
 
     def token(self, text: str) -> int:
@@ -179,9 +177,7 @@ class Model:
         if reason is not None:
             raise ValueError(f"site {site}: {self.name} has no {site.kind}: {reason}")
         if site.layer is not None and not 0 <= site.layer < self.shape.n_layers:
-            raise ValueError(
-                f"site {site}: the model has {self.shape.n_layers} layers (0-{self.shape.n_layers - 1})"
-            )
+            raise ValueError(f"site {site}: the model has {self.shape.n_layers} layers (0-{self.shape.n_layers - 1})")
         layers = self.capabilities.served.get(site.kind)
         if layers is not None and site.layer not in layers:
             why = self.capabilities.reasons.get(site.kind, "")
@@ -251,9 +247,7 @@ def load(
     if not isinstance(name, str):
         if tokenizer is None:
             raise TypeError("a model object needs its tokenizer: load(model, tokenizer=...)")
-        return Model(
-            getattr(name, "name_or_path", "") or type(name).__name__, name, tokenizer, revision, prepend_bos
-        )
+        return Model(getattr(name, "name_or_path", "") or type(name).__name__, name, tokenizer, revision, prepend_bos)
     place = choose_device(device)
     if dtype is not None and dtype not in _DTYPES:
         raise ValueError(f"dtype {dtype!r} is unknown: allowed are {', '.join(_DTYPES)}")
@@ -273,9 +267,7 @@ def load(
     words = checkpoint.read_tokenizer(source, trust_remote_code)
     hf_model = checkpoint.read_weights(source, config, number, trust_remote_code, device_map)
     hf_model.requires_grad_(requires_grad=False)
-    return Model(
-        name, hf_model if device_map is not None else hf_model.to(place), words, revision, prepend_bos
-    )
+    return Model(name, hf_model if device_map is not None else hf_model.to(place), words, revision, prepend_bos)
 
 
 def choose_device(device: str) -> torch.device:

@@ -53,9 +53,7 @@ class Named:
     def __post_init__(self) -> None:
         values = np.array(self.values, order="C")
         if values.dtype.name not in _DTYPES:
-            raise TypeError(
-                f"an array of dtype {values.dtype.name} cannot be kept: allowed are {', '.join(_DTYPES)}"
-            )
+            raise TypeError(f"an array of dtype {values.dtype.name} cannot be kept: allowed are {', '.join(_DTYPES)}")
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         values.setflags(write=False)
         object.__setattr__(self, "values", values)

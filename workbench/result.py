@@ -211,17 +211,11 @@ class Result:
         """
         version = written.get("schema_version")
         if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
-            raise ValueError(
-                f"schema version {version} cannot be read: this workbench reads 1 to {SCHEMA_VERSION}"
-            )
+            raise ValueError(f"schema version {version} cannot be read: this workbench reads 1 to {SCHEMA_VERSION}")
         fields = {name: value for name, value in written.items() if name != "schema_version"}
         if set(values) != set(written["arrays"]):
-            raise ValueError(
-                f"arrays {sorted(written['arrays'])} are described, but {sorted(values)} were found"
-            )
-        fields["arrays"] = {
-            name: _array(name, about, values[name]) for name, about in written["arrays"].items()
-        }
+            raise ValueError(f"arrays {sorted(written['arrays'])} are described, but {sorted(values)} were found")
+        fields["arrays"] = {name: _array(name, about, values[name]) for name, about in written["arrays"].items()}
         fields["notes"] = tuple(written["notes"])
         fields["views"] = tuple(view_from_json(view) for view in written["views"])
         fields["checks"] = tuple(

@@ -124,9 +124,7 @@ class Repeat:
             if model.rehearsing:
                 return None
             if model.current_pass is not None and model.current_pass.cached:
-                raise ValueError(
-                    f"{self} cannot run with a key-value cache, which would hold the block's keys twice"
-                )
+                raise ValueError(f"{self} cannot run with a key-value cache, which would hold the block's keys twice")
             rest = {word: value for word, value in kwargs.items() if word != "hidden_states"}
             resid = args[0] if args else kwargs["hidden_states"]
             call = BlockCall(resid, tuple(args[1:]), rest)

@@ -128,9 +128,7 @@ def _declaration(function: ast.FunctionDef, constants: _Constants) -> dict[str, 
             given = {word.arg: _evaluate(word.value, constants) for word in decorator.keywords if word.arg}
             break
     else:
-        raise ValueError(
-            f"{function.name} must be decorated with @analysis(title=..., family=..., reference=...)"
-        )
+        raise ValueError(f"{function.name} must be decorated with @analysis(title=..., family=..., reference=...)")
     if set(given) != {"title", "family", "reference"}:
         raise ValueError(f"@analysis takes title, family and reference, found {', '.join(given)}")
     if given["family"] not in FAMILIES:

@@ -202,9 +202,7 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{self._index} cannot be read: {error}") from error
         if version > SCHEMA_VERSION:
-            raise ValueError(
-                f"{self._index} has schema {version}: this workbench reads up to {SCHEMA_VERSION}"
-            )
+            raise ValueError(f"{self._index} has schema {version}: this workbench reads up to {SCHEMA_VERSION}")
 
     def _read(self, query: str, *values: object) -> list[tuple]:
         with closing(self._connect()) as index:

@@ -194,10 +194,7 @@ class _Chunk:
             logits = read_out(self.model.bridge, resid[:, -1]).float()
             ids = self._continue(logits, layers, new_tokens, stop)
         self._refuse_silent_edits()
-        return [
-            Outcome(variant.row, logits[place], tuple(ids[place]))
-            for place, variant in enumerate(self.variants)
-        ]
+        return [Outcome(variant.row, logits[place], tuple(ids[place])) for place, variant in enumerate(self.variants)]
 
     def _hook(self, stack: ExitStack) -> None:
         """One hook per site, which hands every row its own slice of the batch."""
@@ -206,9 +203,7 @@ class _Chunk:
             for edit in variant.edits:
                 sites.setdefault(edit.site.whole, []).append((place, edit))
         for site, edits in sites.items():
-            for handle in self.model.places.attach(
-                site, lambda value, edits=edits: self._changed(value, edits)
-            ):
+            for handle in self.model.places.attach(site, lambda value, edits=edits: self._changed(value, edits)):
                 stack.callback(handle.remove)
 
     def _refuse_silent_edits(self) -> None:

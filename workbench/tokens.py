@@ -48,9 +48,7 @@ class Tokens:
         first, last = spans[inside[0]], spans[inside[-1]]
         if last[1] > end or first[0] < start - 1:
             shown = [self.text[row][pos] for pos in inside]
-            raise ValueError(
-                f"characters {start}-{end} do not end where tokens end: the tokens there are {shown}"
-            )
+            raise ValueError(f"characters {start}-{end} do not end where tokens end: the tokens there are {shown}")
         return range(inside[0], inside[-1] + 1)
 
 

@@ -106,6 +106,8 @@ def trace(
         raise ValueError("no site was asked for: name at least one, for example 'resid_post'")
     for site in wanted:
         model.check_site(site)
+    if grads_of is not None and all(site.kind == "logits" for site in wanted):
+        raise ValueError("a gradient is taken at a site before the logits: name at least one")
     capture = _Capture(model, tokens, wanted, dtype)
     stop = expand(stop_after, {})[0].whole if stop_after is not None else None
     grads, metric = capture.run(stop, grads_of)
@@ -256,9 +258,7 @@ def _blank_padding(value: Tensor, site: Site, tokens: Tokens) -> Tensor:
     axes = [axis for axis in site.axes if not (axis in ("head", "kv_head") and site.head is not None)]
     axes = [axis for axis in axes if not (axis == "d_mlp" and site.neuron is not None)]
     axis = axes.index("query") if "query" in axes else axes.index("pos")
-    mask = tokens.mask.view(
-        len(tokens.lengths), *[-1 if place == axis else 1 for place in range(1, value.ndim)]
-    )
+    mask = tokens.mask.view(len(tokens.lengths), *[-1 if place == axis else 1 for place in range(1, value.ndim)])
     return value.masked_fill(~mask, float("nan"))
 
 

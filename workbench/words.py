@@ -36,9 +36,7 @@ KINDS: dict[str, str] = {
 
 _WITHOUT_LAYER = ("embed", "logits")
 _UNITS = {"head": "H", "neuron": "N", "feature": "F"}
-_TEXT = re.compile(
-    r"^(?:L(?P<layer>\d+)\.)?(?:(?P<unit>[HNF])(?P<index>\d+)\.)?(?P<kind>[a-z_]+)(?:@(?P<pos>-?\d+))?$"
-)
+_TEXT = re.compile(r"^(?:L(?P<layer>\d+)\.)?(?:(?P<unit>[HNF])(?P<index>\d+)\.)?(?P<kind>[a-z_]+)(?:@(?P<pos>-?\d+))?$")
 
 
 @dataclass(frozen=True, order=True)

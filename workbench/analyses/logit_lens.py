@@ -21,6 +21,7 @@ from torch import Tensor
 
 from workbench.catalog import Cost, analysis
 from workbench.lens import Readings, caps_logits, read_layers, read_out
+from workbench.metrics import entropy
 from workbench.model import Model
 from workbench.progress import track
 from workbench.prompts import Prompts
@@ -73,10 +74,8 @@ def logit_lens(
         _read_prompt(model, traced, row, site, layers, _target_id(model, prompts, row, target))
         for row in range(len(prompts))
     ]
-    table = [
-        line for row in range(len(prompts)) for line in _top_tokens(model, traced, row, site, layers, top)
-    ]
-    arrays = _arrays(maps, traced, layers)
+    table = [line for row in range(len(prompts)) for line in _top_tokens(model, traced, row, site, layers, top)]
+    arrays = _arrays(maps, traced, layers, prompts)
     return Result(
         arrays=arrays,
         tables={"top_tokens": table},
@@ -84,7 +83,7 @@ def logit_lens(
         views=_views(len(prompts), top, target),
         finding=_finding(table, maps[0], layers),
         notes=_notes(model, traced, site),
-        checks=_checks(model, traced, layers[-1]) if site == "resid_post" else (),
+        checks=_checks(model, traced, layers[-1], maps) if site == "resid_post" else (),
     )
 
 
@@ -140,36 +139,45 @@ def _top_tokens(
         best = probabilities.topk(min(top, probabilities.shape[-1]))
         for place, (value, index) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
             token = model.tokenizer.decode([index])
-            lines.append(
-                {"example": row, "layer": layer, "rank": place, "token": token, "probability": value}
-            )
+            lines.append({"example": row, "layer": layer, "rank": place, "token": token, "probability": value})
     return lines
 
 
-def _arrays(maps: list[dict[str, Tensor]], traced: Trace, layers: tuple[int, ...]) -> dict[str, Named]:
+def _arrays(
+    maps: list[dict[str, Tensor]], traced: Trace, layers: tuple[int, ...], prompts: Prompts
+) -> dict[str, Named]:
     labels = {"layer": tuple(map(str, layers))}
     if len(maps) == 1:
         shown = {**labels, "pos": traced.tokens.text[0]}
-        return {
-            name: Named(maps[0][name].numpy(), ("layer", "pos"), unit, shown) for name, unit in _UNITS.items()
-        }
+        return {name: Named(maps[0][name].numpy(), ("layer", "pos"), unit, shown) for name, unit in _UNITS.items()}
+    texts = {"example": tuple(prompt.text for prompt in prompts)}
     width = max(traced.tokens.lengths)
     found = {}
     for name, unit in _UNITS.items():
         stacked = np.full((len(maps), len(layers), width), np.nan, dtype=np.float32)
         for row, one in enumerate(maps):
             stacked[row, :, : one[name].shape[1]] = one[name].numpy()
-        found[name] = Named(stacked, ("example", "layer", "pos"), unit, labels)
+        found[name] = Named(stacked, ("example", "layer", "pos"), unit, labels | texts)
     return found
 
 
 @torch.no_grad()
-def _checks(model: Model, traced: Trace, last: int) -> tuple[Check, ...]:
-    """The last layer's reading at the last position against the model's own logits, over their range."""
+def _checks(model: Model, traced: Trace, last: int, maps: list[dict[str, Tensor]]) -> tuple[Check, ...]:
+    """The last layer's reading at the last position against the model's own logits."""
     read = read_out(model.bridge, traced[Site("resid_post", last, pos=-1)])
     logits = traced[Site("logits", pos=-1)]
     gap = float((read - logits).abs().max() / logits.abs().max())
-    return (Check("last layer read out equals the model's logits", gap, 1e-5),)
+    own = entropy(logits.double().log_softmax(-1)).cpu()
+    streamed = torch.tensor([one["entropy"][-1, -1] for one in maps]).double()
+    allowed = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    return (
+        Check("last layer read out equals the model's logits, relative", gap, 1e-5),
+        Check(
+            "its streamed entropy equals that of the model's logits, in nats",
+            float((own - streamed).abs().max()),
+            allowed,
+        ),
+    )
 
 
 def _settled(maps: dict[str, Tensor], layers: tuple[int, ...]) -> int | None:
@@ -219,9 +227,7 @@ def _notes(model: Model, traced: Trace, site: str) -> tuple[str, ...]:
     if caps_logits(model.bridge):
         notes.append("The model's soft cap on the logits is applied at every layer.")
     if site != "resid_post":
-        notes.append(
-            f"Read at {site}: the last reading is not yet the model's output, but KL is taken to it."
-        )
+        notes.append(f"Read at {site}: the last reading is not yet the model's output, but KL is taken to it.")
     if len(set(traced.tokens.lengths)) > 1:
         notes.append("NaN marks positions beyond the end of a shorter prompt.")
     return tuple(notes)

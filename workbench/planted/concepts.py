@@ -78,8 +78,6 @@ def _unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
     return vector / vector.norm()
 
 
-def _as_long_as(
-    rows: Float[Tensor, "neuron d_model"], vector: Float[Tensor, " d_model"]
-) -> Float[Tensor, " d_model"]:
+def _as_long_as(rows: Float[Tensor, "neuron d_model"], vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
     """The vector brought to the typical length of the rows."""
     return rows.norm(dim=1).median() * _unit(vector)

@@ -73,9 +73,7 @@ def _truth() -> dict[str, object]:
             for person, home, capital in facts
         ],
         "first_hop": [{"prompt": f"the home of {person} is", "answer": home} for person, home, _ in facts],
-        "second_hop": [
-            {"prompt": f"the capital of {home} is", "answer": capital} for _, home, capital in facts
-        ],
+        "second_hop": [{"prompt": f"the capital of {home} is", "answer": capital} for _, home, capital in facts],
         "success": [[3, 0], [4, 0], [5, 0]],
         "first_hop_layer": 3,
         "second_hop_layer": 1,

@@ -20,9 +20,7 @@ def chart(panel: Chart) -> str:
     """Curves or bars over one labelled axis, with a legend above if there are several."""
     count = len(panel.x_labels)
     plane = _plane((-0.5, max(count, 1) - 0.5), _range(panel), panel.log, panel.x_labels)
-    below, room = labels_below(
-        panel.x_labels, plane.across(0.0), plane.width / max(count, 1), plane.bottom + 6
-    )
+    below, room = labels_below(panel.x_labels, plane.across(0.0), plane.width / max(count, 1), plane.bottom + 6)
     shapes = []
     paints = series_colours(len(panel.curves))
     for number, (curve, paint) in enumerate(zip(panel.curves, paints, strict=True)):
@@ -44,21 +42,14 @@ def cloud(panel: Cloud) -> str:
         if panel.values is not None:
             told.append(f"{panel.value_title} {number_text(float(panel.values[index]))}")
         dots.append(_dot(plane.across(x), plane.down(y), 4.0, _paint(panel, index), ", ".join(told)))
-    content = (
-        plane.frame()
-        + plane.numbers_below()
-        + "".join(dots)
-        + plane.titles(panel.x_title, panel.y_title, 16.0)
-    )
+    content = plane.frame() + plane.numbers_below() + "".join(dots) + plane.titles(panel.x_title, panel.y_title, 16.0)
     return drawing(plane.bottom + 46, content, panel.title)
 
 
 def network(panel: Network) -> str:
     """Nodes over their edges; a blue edge helps, a red one hinders, a wide one does so strongly."""
     plane = _plane(widened(panel.x.tolist()), widened(panel.y.tolist()))
-    places = [
-        (plane.across(x), plane.down(y)) for x, y in zip(panel.x.tolist(), panel.y.tolist(), strict=True)
-    ]
+    places = [(plane.across(x), plane.down(y)) for x, y in zip(panel.x.tolist(), panel.y.tolist(), strict=True)]
     strongest = max((abs(weight) for *_, weight in panel.edges), default=0.0) or 1.0
     shapes = []
     for source, target, weight in panel.edges:
@@ -71,11 +62,7 @@ def network(panel: Network) -> str:
         )
     for index, (x, y) in enumerate(places):
         value = None if panel.values is None else float(panel.values[index])
-        paint = (
-            SERIES[0]
-            if value is None or math.isnan(value)
-            else colour_of(value, panel.bounds, panel.diverging)
-        )
+        paint = SERIES[0] if value is None or math.isnan(value) else colour_of(value, panel.bounds, panel.diverging)
         hover = panel.labels[index] + ("" if value is None else f": {number_text(value)}")
         shapes.append(_dot(x, y, 6.0, paint, hover))
         if len(places) <= _NODES_WITH_LABELS:
@@ -100,12 +87,7 @@ def _plane(x: Bounds, y: Bounds, log: bool = False, x_labels: tuple[str, ...] = 
 
 def _range(panel: Chart) -> Bounds:
     """The vertical bounds of all curves; bars start at zero."""
-    parts = [
-        part
-        for curve in panel.curves
-        for part in (curve.values, curve.lower, curve.upper)
-        if part is not None
-    ]
+    parts = [part for curve in panel.curves for part in (curve.values, curve.lower, curve.upper) if part is not None]
     numbers = np.concatenate(parts).tolist() if parts else []
     low, high = widened([*numbers, 0.0] if panel.bars else numbers, panel.log)
     if panel.bars and min(numbers, default=0.0) >= 0:
@@ -159,9 +141,7 @@ def _bars(curve: Curve, plane: Plane, paint: str, labels: tuple[str, ...], numbe
 
 
 def _dot(x: float, y: float, radius: float, paint: str, hover: str) -> str:
-    return (
-        f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="{paint}"><title>{escape(hover)}</title></circle>'
-    )
+    return f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="{paint}"><title>{escape(hover)}</title></circle>'
 
 
 def _legend(curves: tuple[Curve, ...]) -> str:

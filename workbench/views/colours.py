@@ -39,9 +39,7 @@ def _mix(stops: tuple[str, ...], place: float) -> str:
     along = place * (len(stops) - 1)
     index = min(int(along), len(stops) - 2)
     ends = zip(_channels(stops[index]), _channels(stops[index + 1]), strict=True)
-    return "#{:02x}{:02x}{:02x}".format(
-        *(round(first + (second - first) * (along - index)) for first, second in ends)
-    )
+    return "#{:02x}{:02x}{:02x}".format(*(round(first + (second - first) * (along - index)) for first, second in ends))
 
 
 def ink_on(colour: str) -> str:

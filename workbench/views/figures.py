@@ -49,7 +49,7 @@ def draw(panel: Panel, dark: bool = False) -> go.Figure:
         hoverlabel={"align": "left"},
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": line, "activecolor": ink},
     )
-    figure.update_xaxes(gridcolor=line, zerolinecolor=line, linecolor=line, automargin=True)
+    figure.update_xaxes(gridcolor=line, zerolinecolor=line, linecolor=line, automargin=True, title_standoff=12)
     figure.update_yaxes(gridcolor=line, zerolinecolor=line, linecolor=line, automargin=True)
     return figure
 
@@ -110,9 +110,7 @@ def _bars(curve: Curve, colour: str) -> list[go.Bar]:
         up, down = curve.upper - curve.values, curve.values - curve.lower
         error = {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1}
     name = escape(curve.name)
-    return [
-        go.Bar(y=curve.values, name=name, marker={"color": colour}, error_y=error, hovertemplate="%{y:.4g}")
-    ]
+    return [go.Bar(y=curve.values, name=name, marker={"color": colour}, error_y=error, hovertemplate="%{y:.4g}")]
 
 
 def _cloud(panel: Cloud) -> go.Figure:

@@ -93,9 +93,7 @@ class _Curves(_Picture):
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         for name in ("lower", "upper"):
             if len(getattr(self, name)) not in (0, len(self.arrays)):
-                raise ValueError(
-                    f"{name} names {getattr(self, name)}: give one for each of {self.arrays}, or none"
-                )
+                raise ValueError(f"{name} names {getattr(self, name)}: give one for each of {self.arrays}, or none")
         if len(self.lower) != len(self.upper):
             raise ValueError("lower and upper belong together: give both or none")
 
@@ -215,9 +213,7 @@ class Graph(_Picture):
 
 
 View = Heatmap | Lines | Bars | Scatter | Tokens | Table | Graph
-KINDS: dict[str, type[View]] = {
-    kind.__name__: kind for kind in (Heatmap, Lines, Bars, Scatter, Tokens, Table, Graph)
-}
+KINDS: dict[str, type[View]] = {kind.__name__: kind for kind in (Heatmap, Lines, Bars, Scatter, Tokens, Table, Graph)}
 
 
 def check_view(view: View, source: Source) -> None:
@@ -232,9 +228,7 @@ def check_view(view: View, source: Source) -> None:
             raise KeyError(f"{kind} names the array {name!r}: the arrays are {list(source.arrays)}")
         for axis in (*view.read_axes, *(view.select or {})):
             if axis not in source.arrays[name].axes:
-                raise KeyError(
-                    f"{kind} wants axis {axis!r} of {name!r}: its axes are {source.arrays[name].axes}"
-                )
+                raise KeyError(f"{kind} wants axis {axis!r} of {name!r}: its axes are {source.arrays[name].axes}")
     for name, columns in view.read_columns.items():
         if name not in source.tables:
             raise KeyError(f"{kind} names the table {name!r}: the tables are {list(source.tables)}")

@@ -167,9 +167,7 @@ def _network(view: Graph, source: Source) -> Network:
     nodes, edges = source.tables[view.nodes], source.tables[view.edges]
     places = {node["id"]: index for index, node in enumerate(nodes)}
     if unknown := {edge[end] for edge in edges for end in ("source", "target")} - set(places):
-        raise KeyError(
-            f"edges of {view.edges!r} name nodes that {view.nodes!r} does not have: {sorted(unknown)}"
-        )
+        raise KeyError(f"edges of {view.edges!r} name nodes that {view.nodes!r} does not have: {sorted(unknown)}")
     strongest = sorted(edges, key=lambda edge: -abs(edge["weight"]))[:MAX_EDGES]
     values = _numbers(nodes, "value") if nodes and all("value" in node for node in nodes) else None
     hidden = len(edges) - len(strongest)
@@ -182,9 +180,7 @@ def _network(view: Graph, source: Source) -> Network:
         value_title="value",
         bounds=bounds_of(np.zeros(0) if values is None else values, view.diverging),
         diverging=view.diverging,
-        edges=tuple(
-            (places[edge["source"]], places[edge["target"]], float(edge["weight"])) for edge in strongest
-        ),
+        edges=tuple((places[edge["source"]], places[edge["target"]], float(edge["weight"])) for edge in strongest),
         x_title=view.x_title,
         y_title=view.y_title,
     )

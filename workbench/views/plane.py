@@ -57,23 +57,17 @@ class Plane:
         parts = []
         for tick in ticks(self.y, self.log):
             y = self.down(tick)
-            parts.append(
-                f'<path d="M{self.left:g} {y:g}h{self.width:g}" stroke="currentColor" stroke-opacity=".15"/>'
-            )
+            parts.append(f'<path d="M{self.left:g} {y:g}h{self.width:g}" stroke="currentColor" stroke-opacity=".15"/>')
             parts.append(text(self.left - 6, y + 4, f"{tick:g}", "end"))
         return "".join(parts)
 
     def numbers_below(self) -> str:
         """Round numbers along the horizontal axis."""
-        return "".join(
-            text(self.across(tick), self.bottom + 16, f"{tick:g}", "middle") for tick in ticks(self.x)
-        )
+        return "".join(text(self.across(tick), self.bottom + 16, f"{tick:g}", "middle") for tick in ticks(self.x))
 
     def titles(self, x_title: str, y_title: str, room: float) -> str:
         """The titles of both axes: `room` below the rectangle, and upright at the left edge."""
-        return titles(
-            self.left + self.width / 2, self.bottom + room, self.top + self.height / 2, x_title, y_title
-        )
+        return titles(self.left + self.width / 2, self.bottom + room, self.top + self.height / 2, x_title, y_title)
 
 
 def titles(across: float, below: float, middle: float, x_title: str, y_title: str) -> str:

@@ -54,12 +54,8 @@ def _grid(panel: Grid) -> str:
     every = math.ceil(13 / tall)
     # counted from layer 0, wherever that is
     named = [row for row in range(rows) if (rows - 1 - row if panel.upward else row) % every == 0]
-    beside = "".join(
-        text(left - 6, round((row + 0.5) * tall + 4, 1), fitted(y_labels[row]), "end") for row in named
-    )
-    axes = titles(
-        left + columns * wide / 2, rows * tall + room, rows * tall / 2, panel.x_title, panel.y_title
-    )
+    beside = "".join(text(left - 6, round((row + 0.5) * tall + 4, 1), fitted(y_labels[row]), "end") for row in named)
+    axes = titles(left + columns * wide / 2, rows * tall + room, rows * tall / 2, panel.x_title, panel.y_title)
     width = max(left + columns * wide + 8, 160.0)
     content = f'<g transform="translate(0 {_TOP:g})">{placed}{beside}{below}{axes}</g>'
     return drawing(rows * tall + room + 30 + _TOP, content, panel.title, width)
@@ -114,9 +110,7 @@ def _sheet(panel: Sheet) -> str:
     head = "".join(f"<th{look}>{escape(name)}</th>" for look, name in zip(looks, panel.headings, strict=True))
     rows = "".join(f"<tr>{_cells(row, looks)}</tr>" for row in panel.rows)
     more = f"<p><small>and {panel.hidden} more rows</small></p>" if panel.hidden else ""
-    return (
-        f'<div class="sheet"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
-    )
+    return f'<div class="sheet"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
 
 
 def _cells(row: tuple[str, ...], looks: list[str]) -> str:

@@ -88,9 +88,7 @@ def retrieval_heads(
     if not answered:
         return tell_failure(readings, recall_needed)
     heads = score_all(answered, score, seed)
-    masking = mask_heads(
-        model, answered, heads.ranked, masked, mask_cases, mask_draws, mask_mode, mask_scope, seed
-    )
+    masking = mask_heads(model, answered, heads.ranked, masked, mask_cases, mask_draws, mask_mode, mask_scope, seed)
     return tell(model, readings, heads, masking, score, threshold)
 
 

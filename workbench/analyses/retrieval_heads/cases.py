@@ -72,33 +72,24 @@ def _refuse_grid(model: Model, lengths: tuple[int, ...], depths: tuple[int, ...]
         raise ValueError(f"depths are percentages of the context (0-100), found {depths}")
 
 
-def _case(
-    model: Model, needle: Needle, hay: str, tokens: Tokens, length: int, depth: int, prefixed: bool
-) -> Case:
+def _case(model: Model, needle: Needle, hay: str, tokens: Tokens, length: int, depth: int, prefixed: bool) -> Case:
     question = f"\nBased on the content of the book, Question: {needle.question}\nAnswer:"
     if prefixed and needle.answer_prefix:
         question = f"{question} {needle.answer_prefix}"
     around = model.tokens(f"{needle.needle} {question}").lengths[0]
     room = length - around
     if room < 1:
-        raise ValueError(
-            f"length {length} is too short for needle {needle.name!r} and its question ({around} tokens)"
-        )
+        raise ValueError(f"length {length} is too short for needle {needle.name!r} and its question ({around} tokens)")
     if room > tokens.lengths[0]:
         raise ValueError(f"the haystack has {tokens.lengths[0]} tokens, length {length} needs {room}")
     end = _sentence_end(hay, tokens.spans[0][room - 1][1])
     if end == 0:
-        raise ValueError(
-            f"the haystack has no sentence end in the {room} tokens that length {length} leaves it"
-        )
-    place = (
-        end if depth == 100 else _sentence_end(hay, tokens.spans[0][room * depth // 100][0]) if depth else 0
-    )
+        raise ValueError(f"the haystack has no sentence end in the {room} tokens that length {length} leaves it")
+    place = end if depth == 100 else _sentence_end(hay, tokens.spans[0][room * depth // 100][0]) if depth else 0
     text = f"{hay[:place]}{needle.needle} {hay[place:end]}{question}"
     if text.count(needle.answer) != 1:
         raise ValueError(
-            f"the answer of needle {needle.name!r} stands in the haystack or the question as well: "
-            f"{needle.answer!r}"
+            f"the answer of needle {needle.name!r} stands in the haystack or the question as well: {needle.answer!r}"
         )
     start = place + needle.needle.index(needle.answer)
     prompt = model.tokens(text)
@@ -107,11 +98,7 @@ def _case(
 
 def _sentence_end(text: str, place: int) -> int:
     """The last end of a sentence (with the space behind it) at or before a place."""
-    ends = [
-        text.rfind(mark, 0, place + 1) + len(mark)
-        for mark in (". ", ".\n")
-        if text.rfind(mark, 0, place + 1) >= 0
-    ]
+    ends = [text.rfind(mark, 0, place + 1) + len(mark) for mark in (". ", ".\n") if text.rfind(mark, 0, place + 1) >= 0]
     if not ends:
         return 0
     return min(max(ends), len(text))

@@ -50,9 +50,7 @@ def refuse_sizes(model: Model, sizes: tuple[int, ...], draws: int) -> None:
         if not 0 < size <= count // 2:
             raise ValueError(f"{size} heads cannot be masked against as many random ones: there are {count}")
     if sizes and draws < 1:
-        raise ValueError(
-            f"mask_draws must be 1 or more, found {draws}: without controls masking says nothing"
-        )
+        raise ValueError(f"mask_draws must be 1 or more, found {draws}: without controls masking says nothing")
 
 
 def choose_masks(
@@ -83,9 +81,7 @@ def choose_masks(
     return masks
 
 
-def _same_layers(
-    best: list[Head], rest: list[Head], generator: np.random.Generator
-) -> tuple[Head, ...] | None:
+def _same_layers(best: list[Head], rest: list[Head], generator: np.random.Generator) -> tuple[Head, ...] | None:
     """For each masked head another head of its layer; None when a layer has too few others."""
     free = list(rest)
     chosen = []

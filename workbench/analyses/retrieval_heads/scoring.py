@@ -51,9 +51,7 @@ class Heads:
     ranked: list[tuple[int, int]]
 
 
-def read_cases(
-    model: Model, cases: list[Case], hay: list[int], new_tokens: int, recall_needed: float
-) -> list[Reading]:
+def read_cases(model: Model, cases: list[Case], hay: list[int], new_tokens: int, recall_needed: float) -> list[Reading]:
     """Answer every prompt greedily and keep the top key of every head at every answering query."""
     refuse_lost_keys(model)
     trunk = Trunk(model, hay)

@@ -181,8 +181,12 @@ def _notes(readings: list[Reading], model: Model) -> tuple[str, ...]:
     notes = ["NaN in case_score marks cases that the model did not answer; they count in no mean."]
     unstable = sum(reading.unstable for reading in readings)
     if unstable:
+        notes.append(f"In {unstable} rows the top key leads by less than {UNSTABLE:g}: another kernel could flip them.")
+    again = len(readings) - len({tuple(reading.case.ids) for reading in readings})
+    if again:
         notes.append(
-            f"In {unstable} rows the top key leads by less than {UNSTABLE:g}: another kernel could flip them."
+            f"{again} cases repeat the prompt of another: no sentence ends between their depths, and a needle "
+            f"stands behind a sentence. Longer prompts tell such depths apart."
         )
     heads, groups = model.shape.n_heads, model.shape.n_kv_heads
     if groups < heads:
@@ -193,9 +197,7 @@ def _notes(readings: list[Reading], model: Model) -> tuple[str, ...]:
 def _views(masked: bool) -> tuple[Heatmap | Scatter | Table, ...]:
     views = (
         Heatmap("score", x="head", y="layer", title="Retrieval score of every head"),
-        Scatter(
-            "score", "frequency", table="heads", label="head", title="How much and how often a head copies"
-        ),
+        Scatter("score", "frequency", table="heads", label="head", title="How much and how often a head copies"),
         Heatmap("recall", x="length", y="depth", title=_GRID),
         Table("heads", rows=15, title="Heads, best first"),
         Table("bins", title="Heads by score"),

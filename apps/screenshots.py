@@ -1,7 +1,7 @@
 """Pictures of every page, light and dark: `python -m apps.screenshots` writes them to screenshots/.
 
-It serves the dashboard over a store of its own and drives Chromium (extra `dev`); the browser tests use the
-same two functions.
+`python -m apps.screenshots readme` takes the one of the README, on a real model (extra `gemma`). The module
+serves the dashboard over a store of its own and drives Chromium (extra `dev`), as the browser tests do.
 """
 
 import os
@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from workbench.serving import HOST, dashboard_script
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-SCHEMES = ("light", "dark")
-README_PICTURE = ("logit_lens", "light")
-"""The page of the picture in the README, docs/screenshot.png."""
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+README_LINK = "logit_lens?model=gemma-3-270m&prompts=The+capital+of+France+is+the+city+of"
 _WIDTH = 1400
 _HEIGHT = 1000
 _README_HEIGHT = 1240
 _SECONDS = 60
+_ALL_DRAWN = """() => [...document.querySelectorAll("[data-testid=stPlotlyChart]")]
+    .every(chart => chart.querySelector(".gtitle"))"""
 
 
 @contextmanager
@@ -77,7 +78,8 @@ def settle(page: "Page") -> None:
     """Wait until nothing on the page is being drawn."""
     page.wait_for_load_state("networkidle")
     page.locator("[data-testid=stStatusWidget]").wait_for(state="detached")
-    page.wait_for_timeout(500)  # the charts have no sign of their own
+    page.wait_for_function(_ALL_DRAWN)
+    page.wait_for_timeout(500)  # a chart moves once more when its labels are measured
 
 
 def take(page: "Page", file: Path, height: int | None = None) -> None:
@@ -89,14 +91,32 @@ def take(page: "Page", file: Path, height: int | None = None) -> None:
     page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT})
 
 
-def _load_model(page: "Page", address: str) -> None:
+def _visit(browser: "Browser", address: str, scheme: Literal["light", "dark"] = "light") -> "Page":
+    """A page at an address, with its model loaded."""
+    page = browser.new_page(color_scheme=scheme, viewport={"width": _WIDTH, "height": _HEIGHT})
+    page.set_default_timeout(10_000 * _SECONDS)
     page.goto(address)
     page.mouse.click(_WIDTH / 2, 5)  # Chromium may swallow the first click after a load
     page.get_by_role("button", name="Load", exact=True).click()
-    page.get_by_text("M parameters").wait_for(timeout=1000 * _SECONDS)
+    page.get_by_text("M parameters").wait_for()
+    return page
 
 
-def main() -> None:
+def take_readme_picture() -> None:
+    """Run a logit lens on a real model and take docs/screenshot.png."""
+    with (
+        tempfile.TemporaryDirectory() as home,
+        serving(Path(home)) as address,
+        chromium() as browser,
+    ):
+        page = _visit(browser, f"{address}/{README_LINK}")
+        page.get_by_role("button", name="Run: ").click()
+        page.locator(".gtitle").first.wait_for()
+        page.mouse.move(_WIDTH / 2, 5)
+        take(page, Path("docs") / "screenshot.png", _README_HEIGHT)
+
+
+def take_all_pictures() -> None:
     """Take the tour, then a picture of every page with its result."""
     from workbench.model import load
     from workbench.store import Store
@@ -111,17 +131,14 @@ def main() -> None:
         links = {"welcome": "", **{run.analysis: f"{run.analysis}?run={run.id}" for run in store.runs()}}
         with serving(Path(scratch)) as address, chromium() as browser:
             for scheme in SCHEMES:
-                page = browser.new_page(color_scheme=scheme, viewport={"width": _WIDTH, "height": _HEIGHT})
-                _load_model(page, address)
+                page = _visit(browser, address, scheme)
                 for name, link in links.items():
                     page.goto(f"{address}/{link}")
                     page.locator("h2").first.wait_for()
                     settle(page)
                     take(page, folder / f"{name}-{scheme}.png")
-                    if (name, scheme) == README_PICTURE:
-                        take(page, Path("docs") / "screenshot.png", _README_HEIGHT)
                 page.close()
 
 
 if __name__ == "__main__":
-    main()
+    take_readme_picture() if "readme" in sys.argv[1:] else take_all_pictures()

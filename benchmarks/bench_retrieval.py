@@ -50,18 +50,14 @@ def main(name: str) -> None:
     eager = share_weights(model.plain)
     eager.set_attn_implementation("eager")
     needles = Needles.bundled()
-    cases, hay = build_cases(
-        model, Needles.of(needles[:2], needles.haystack), (LENGTH,), DEPTHS, prefixed=True
-    )
+    cases, hay = build_cases(model, Needles.of(needles[:2], needles.haystack), (LENGTH,), DEPTHS, prefixed=True)
     start = time.perf_counter()
     readings = read_cases(model, cases, hay, NEW_TOKENS, 0.5)
     fast = time.perf_counter() - start
     start = time.perf_counter()
     slow_results = [reference(model, eager, case) for case in cases]
     slow = time.perf_counter() - start
-    same = sum(
-        tuple(made) == reading.decoded.ids for (made, _), reading in zip(slow_results, readings, strict=True)
-    )
+    same = sum(tuple(made) == reading.decoded.ids for (made, _), reading in zip(slow_results, readings, strict=True))
     gap = max(
         float((scores - score_heads(reading, "positions")).abs().max())
         for (_, scores), reading in zip(slow_results, readings, strict=True)

@@ -25,9 +25,7 @@ def main(name: str) -> None:
     layers = range(model.shape.n_layers)
     base = trace(model, tokens, "resid_post")
     pairs = [(source, target) for source in layers for target in layers if source != target]
-    rows = [
-        [(f"L{target}.resid_post@-1", patch(base[f"L{source}.resid_post@-1"][0]))] for source, target in pairs
-    ]
+    rows = [[(f"L{target}.resid_post@-1", patch(base[f"L{source}.resid_post@-1"][0]))] for source, target in pairs]
     start = time.perf_counter()
     found = {outcome.row: outcome for outcome in sweep(model, tokens, rows, new_tokens=NEW_TOKENS)}
     fast = time.perf_counter() - start

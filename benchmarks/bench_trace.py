@@ -55,9 +55,7 @@ def against_plain(model: Model, length: int, rounds: int) -> None:
         "trace all three residual kinds and logits": lambda: trace(
             model, tokens, ["resid_pre", "resid_mid", "resid_post", "logits"]
         ),
-        "TransformerLens run_with_cache, resid_post": lambda: lens_cache(
-            lambda name: name.endswith("resid_post")
-        ),
+        "TransformerLens run_with_cache, resid_post": lambda: lens_cache(lambda name: name.endswith("resid_post")),
         "TransformerLens run_with_cache, everything": lambda: lens_cache(None),
     }
     seconds = compare(works, rounds)

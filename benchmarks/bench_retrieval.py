@@ -63,7 +63,8 @@ def main(name: str) -> None:
         for (_, scores), reading in zip(slow_results, readings, strict=True)
     )
     print(
-        f"{model.name}: {len(cases)} needle prompts of about {LENGTH} tokens, {sum(r.answered for r in readings)} answered"
+        f"{model.name}: {len(cases)} needle prompts of about {LENGTH} tokens, "
+        f"{sum(reading.answered for reading in readings)} answered"
     )
     print(f"  identical answers {same} of {len(cases)}; largest difference of a score {gap:.1e}")
     print(f"  step by step {slow:.1f} s, verified passes {fast:.1f} s: {slow / fast:.1f} x faster")

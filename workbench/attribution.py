@@ -86,6 +86,7 @@ class Attribution:
         }
 
 
+@torch.no_grad()
 def token_directions(
     model: Model, targets: Int[Tensor, " direction"], others: Int[Tensor, " direction"] | None
 ) -> Directions:

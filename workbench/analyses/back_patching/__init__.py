@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.analyses.back_patching.cases import Asked, ask_all, build_cases
+from workbench.analyses.back_patching.cases import PARTS, Asked, ask_all, build_cases
 from workbench.analyses.back_patching.patching import Patched, layer_pairs, patch_prompt, read_streams
 from workbench.analyses.back_patching.scoring import other_answers, score_all
 from workbench.analyses.back_patching.telling import tell, tell_failure
@@ -95,20 +95,18 @@ def cost(
     **_others: object,
 ) -> Cost:
     """At most: every question and its parts, and for each one all pairs behind the first patched token."""
-    used = hops[: hops_used or len(hops)]
-    count, places = len(used), POSITIONS[positions]
+    places = POSITIONS[positions]
+    cases = build_cases(model, TwoHops.of(*hops[: hops_used or len(hops)]), places)
     rows = len(layer_pairs(model, pairs == "later")) * (1 + 2 * control_draws) + model.shape.n_layers
-    behind = rest = 0
-    for hop in used:
-        length = model.tokens(hop.prompt).lengths[0]
-        before = model.tokens(hop.prompt[: hop.prompt.index(hop.first) + len(hop.first)]).lengths[0]
-        behind += length
-        rest += sum(new_tokens + (length - before + 1 if place == "entity" else 1) for place in places)
-    return Cost(
-        passes=count * (5 + len(places)) * new_tokens,
-        tokens=6 * behind + 5 * count * new_tokens + rows * rest,
-        bytes=1_000_000_000,
+    lengths = [case.tokens.lengths[0] for case in cases]
+    asking = len(PARTS) * sum(length + new_tokens for length in lengths)
+    patching = rows * sum(
+        length - place + new_tokens
+        for case, length in zip(cases, lengths, strict=True)
+        for place in case.places.values()
     )
+    passes = len(cases) * (len(PARTS) + len(places)) * new_tokens
+    return Cost(passes=passes, tokens=asking + patching, bytes=1_000_000_000)
 
 
 def _refuse_numbers(hops_used: int, new_tokens: int, control_draws: int) -> None:

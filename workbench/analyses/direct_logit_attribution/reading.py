@@ -73,10 +73,10 @@ def read_prompt(model: Model, prompt: Prompt, target: str, distractor: str, pos:
     here, end = Site("logits", pos=pos), Site("resid_post", model.shape.n_layers - 1, pos=pos)
     place = resolve_position(here, tokens.lengths[0])
     traced = trace(model, tokens, [*part_sites(model, pos), here])
-    logits = traced[here][0].float()
+    logits = traced[here][0].float().cpu()
     said = int(logits.argmax())
     first, second = _compared(model, prompt, target, distractor, said)
-    uncapped = read_uncapped(model, traced[end][0]).double()
+    uncapped = read_uncapped(model, traced[end][0]).cpu().double()
     difference = float(uncapped[first] - (uncapped.mean() if second is None else uncapped[second]))
     parts = attribute(model, traced, pos, _directions(model, first, second, draws, seed))
     return Reading(

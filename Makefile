@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
 
-.PHONY: run test install tour app check lint types imports notebooks format bench screenshots real clean
+.PHONY: run test install tour app check lint types imports doctests notebooks format bench screenshots real clean
 
 run: tour app  ## set up, take the tour, serve the dashboard
 
@@ -27,7 +27,7 @@ tour: install  ## run every headline analysis on a model that needs no download,
 app: install  ## serve the dashboard on 127.0.0.1
 	$(BIN)/workbench app --port $(PORT)
 
-check: lint types imports test notebooks  ## format, lint, types, import rules, tests with doctests, notebooks
+check: lint types imports test doctests notebooks  ## format, lint, types, import rules, tests with doctests, notebooks
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -40,7 +40,10 @@ imports: install
 	$(BIN)/lint-imports
 
 notebooks: install
-	$(BIN)/python -m pytest --nbmake notebooks -p no:jaxtyping
+	$(BIN)/python -m pytest --nbmake notebooks
+
+doctests: install
+	$(BIN)/python -m pytest --doctest-modules workbench
 
 format: install  ## put the code into its one format
 	$(BIN)/ruff format .

@@ -85,13 +85,3 @@ def hooks_in(model: Any) -> int:
     tables = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     modules = {id(module): module for module in [*model.bridge.modules(), *model.bridge.original_model.modules()]}
     return sum(len(getattr(module, table)) for module in modules.values() for table in tables)
-
-
-@pytest.fixture(autouse=True)
-def names_in_doctests(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any]) -> None:
-    """Doctests may use `model` and `prompts`."""
-    if isinstance(request.node, pytest.DoctestItem):
-        from workbench.prompts import Prompts
-
-        doctest_namespace["model"] = request.getfixturevalue("tiny_model")
-        doctest_namespace["prompts"] = Prompts.of("w5 w6 w7 w8", "w9 w10 w11")

@@ -272,7 +272,12 @@ def test_the_result_says_how_to_make_it_again() -> None:
     result = replace(found(), inputs={"hops": TwoHops.of(IMAGINE).describe()})
     header, code = python_lines(result).split("\n\n", 1)
     assert "TwoHop" in header and "TwoHops" in header
-    names: dict[str, Any] = {"TwoHop": TwoHop, "TwoHops": TwoHops, "load": str, "run": lambda *given, **knobs: given}
+    names: dict[str, Any] = {
+        "TwoHop": TwoHop,
+        "TwoHops": TwoHops,
+        "load": lambda *given, **options: given,
+        "run": lambda *given, **knobs: given,
+    }
     exec(code, names)
     assert names["hops"] == TwoHops.of(IMAGINE)
     command = command_line(result)

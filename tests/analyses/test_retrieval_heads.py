@@ -68,6 +68,23 @@ def test_masking_the_copy_head_destroys_recall_and_its_neighbours_do_not() -> No
     assert recall["random", 1] >= 0.5
 
 
+@pytest.mark.parametrize("depth", [0, 10, 50, 90, 100])
+def test_a_needle_stands_behind_the_last_sentence_before_its_depth(depth: int) -> None:
+    cases, hay = planted_cases(lengths=(700,), depths=(depth,))
+    model = copier()
+    for case in cases:
+        lead = case.needle.needle.index(case.needle.answer)
+        words = len(model.tokenizer(case.needle.needle[:lead], add_special_tokens=False)["input_ids"])
+        start = case.span.start - words
+        assert case.ids[:start] == hay[:start], "what stands before the needle is the haystack from its start"
+        assert depth == 0 or model.tokenizer.decode(case.ids[start - 1]) == "."
+        assert model.tokenizer.decode(case.answer_ids) == case.needle.answer
+        behind = case.tokens.text[0].index("Based") - case.span.stop - 1
+        share = 100 * (start - 1) / (start - 1 + behind)
+        assert depth - 6 <= share <= depth + 2
+        assert 660 <= len(case.ids) <= 700
+
+
 def test_a_copy_outside_of_the_needle_does_not_count() -> None:
     """The needle stands twice; what is copied from one place is not copied from the other."""
     needle, model = Needles.bundled()[0], copier()
@@ -185,6 +202,12 @@ BAD: dict[str, tuple[dict, str]] = {
 def test_refuses_bad_input_in_one_sentence(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         asked(**options)
+
+
+def test_refuses_a_tokenizer_that_cannot_place_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(copier().tokenizer), "is_fast", False)
+    with pytest.raises(ValueError, match="does not tell which characters a token stands for"):
+        asked()
 
 
 def test_refuses_a_haystack_or_needles_of_nothing() -> None:

@@ -12,7 +12,8 @@ pairs that are patched are computed. The entity description, the attention knock
 sublayers that the paper has as well are no part of this analysis.
 Beware. "Some pair" grows with the number of layers: compare it with the controls, never with 0. A success
 shows that the model can, not that it usually does. Norms grow with depth, so a late stream may drown an
-early layer. Small models know few facts: look at the table of questions first.
+early layer. Small models know few facts: look at the table of questions first. Shortcuts are asked only
+where both hops are known.
 Reference: Biran et al. 2024, arXiv 2406.12775; authors' code: consulted for its definitions.
 """
 
@@ -40,7 +41,7 @@ def back_patching(
     model: Model,
     hops: TwoHops,
     *,
-    hops_used: int = 0,
+    hops_used: int = 20,
     tested: Literal["incorrect", "correct", "all"] = "incorrect",
     positions: Literal["both", "entity", "last"] = "both",
     pairs: Literal["later", "all"] = "later",

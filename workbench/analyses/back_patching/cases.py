@@ -13,7 +13,9 @@ Match = Literal["words", "paper"]
 Tested = Literal["incorrect", "correct", "all"]
 
 PARTS = ("prompt", "first_hop", "second_hop", "entity_shortcut", "relation_shortcut")
-"""What is asked of the model for one two-hop prompt."""
+"""What is asked of the model for one two-hop prompt, in this order."""
+SHORTCUTS = ("entity_shortcut", "relation_shortcut")
+"""The parts that must not lead to the answer."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Asked:
     Attributes:
         case: the prompt.
         plain: token ids of the plain continuation.
-        said: the continuation of each part; empty where there is no such part.
+        said: the continuation of each part that was asked; shortcuts are only where both hops are known.
         right: whether it names the bridge (first hop) or the answer (all others).
     """
 
@@ -47,10 +49,14 @@ class Asked:
     right: dict[str, bool]
 
     @property
+    def hops_known(self) -> bool:
+        """Whether both hops are answered right by themselves."""
+        return self.right["first_hop"] and self.right["second_hop"]
+
+    @property
     def known(self) -> bool:
         """Whether both hops are known and no shortcut leads to the answer."""
-        shortcut = self.right["entity_shortcut"] or self.right["relation_shortcut"]
-        return self.right["first_hop"] and self.right["second_hop"] and not shortcut
+        return self.hops_known and not any(self.right.get(part) for part in SHORTCUTS)
 
     def is_tested(self, tested: Tested) -> bool:
         """Whether the prompt is of the wanted kind."""
@@ -83,16 +89,18 @@ def ask_all(model: Model, cases: list[Case], new_tokens: int, match: Match) -> l
 
 
 def _ask(model: Model, case: Case, new_tokens: int, match: Match) -> Asked:
-    stop = end_tokens(model)
-    ids = {}
+    plain: list[int] = []
+    said: dict[str, str] = {}
+    right: dict[str, bool] = {}
     for part in PARTS:
         text = getattr(case.hop, part)
-        asked = model.tokens(text).ids[0].tolist() if text else []
-        ids[part] = greedy(model, asked, new_tokens, stop=stop) if text else []
-    said = {part: spoken(model, made) for part, made in ids.items()}
-    wanted = {part: case.hop.bridge if part == "first_hop" else case.hop.answer for part in PARTS}
-    right = {part: is_said(said[part], wanted[part], match) for part in PARTS}
-    return Asked(case, tuple(ids["prompt"]), said, right)
+        if not text or (part in SHORTCUTS and not (right["first_hop"] and right["second_hop"])):
+            continue
+        ids = greedy(model, model.tokens(text).ids[0].tolist(), new_tokens, stop=end_tokens(model))
+        plain = ids if part == "prompt" else plain
+        said[part] = spoken(model, ids)
+        right[part] = is_said(said[part], case.hop.bridge if part == "first_hop" else case.hop.answer, match)
+    return Asked(case, tuple(plain), said, right)
 
 
 def spoken(model: Model, ids: list[int] | tuple[int, ...]) -> str:

@@ -59,7 +59,7 @@ def tell(
 
 def tell_failure(asked: list[Asked], tested: Tested) -> Result:
     """The result when no prompt passes the filters: what was said, and why there is nothing to patch."""
-    both = [one for one in asked if one.right["first_hop"] and one.right["second_hop"]]
+    both = [one for one in asked if one.hops_known]
     known = [one for one in asked if one.known]
     right = [one for one in known if one.right["prompt"]]
     finding = (
@@ -168,8 +168,7 @@ def _spread(answers: list[Answer]) -> list[Answer]:
 def _question_row(one: Asked) -> dict[str, object]:
     row: dict[str, object] = {"name": one.case.hop.name, "known": one.known}
     for part in PARTS:
-        there = bool(getattr(one.case.hop, part))
-        row |= {f"{part} right": one.right[part] if there else None, f"{part} said": one.said[part]}
+        row |= {f"{part} right": one.right.get(part), f"{part} said": one.said.get(part)}
     return row
 
 

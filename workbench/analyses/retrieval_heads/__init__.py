@@ -107,11 +107,12 @@ def cost(
     """One prefill of the haystack, the rest of every prompt behind its needle, and the masked answers."""
     count = needles_used or len(needles)
     behind = count * sum(length * (100 - depth) // 100 + 60 for length in lengths for depth in depths)
-    masked = mask_cases * (max(lengths) + len(mask_sizes) * (2 * mask_draws + 1) * 12) if mask_sizes else 0
+    longest = max(lengths, default=0)
+    masked = mask_cases * (longest + len(mask_sizes) * (2 * mask_draws + 1) * 12) if mask_sizes else 0
     shape = model.shape
-    keys = 2 * shape.n_layers * shape.n_kv_heads * shape.d_head * max(lengths) * model.dtype.itemsize
+    keys = 2 * shape.n_layers * shape.n_kv_heads * shape.d_head * longest * model.dtype.itemsize
     return Cost(
         passes=count * len(lengths) * len(depths) * 2 + mask_cases * 15,
-        tokens=max(lengths) + behind + masked,
+        tokens=longest + behind + masked,
         bytes=max(2 * keys, 1_000_000_000 if mask_sizes else 0),
     )

@@ -47,6 +47,8 @@ def build_cases(
             an answer that does not end where a token ends.
     """
     _refuse_grid(model, lengths, depths, new_tokens)
+    if not model.tokenizer.is_fast:
+        raise ValueError(f"the tokenizer of {model.name} does not tell which characters a token stands for")
     hay = "\n".join(needles.haystack)[: max(lengths) * _CHARACTERS_PER_TOKEN]
     tokens = encode(model.tokenizer, hay, prepend_bos=model.prepend_bos, vocabulary=model.shape.d_vocab)
     cases = [

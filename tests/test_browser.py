@@ -100,13 +100,20 @@ def run_in(address: str) -> str | None:
 
 
 def download(page, label: str) -> bytes:
-    settle(page)
-    page.get_by_role("button", name="Download", exact=True).click()
-    with page.expect_download() as expected:
-        page.get_by_role("button", name=label).click()
-    content = Path(expected.value.path()).read_bytes()
-    page.keyboard.press("Escape")
-    return content
+    """What a button downloads; a redraw of the page under the click cancels a download, so it is tried again."""
+    failure = None
+    for _ in range(3):
+        settle(page)
+        page.get_by_role("button", name="Download", exact=True).click()
+        with page.expect_download() as expected:
+            page.get_by_role("button", name=label).click()
+        failure = expected.value.failure()
+        if failure is None:
+            content = Path(expected.value.path()).read_bytes()
+            page.keyboard.press("Escape")
+            return content
+        page.keyboard.press("Escape")
+    raise AssertionError(f"the download of {label} failed three times: {failure}")
 
 
 def downloaded_result(page, folder: Path) -> Result:

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable
 
 import torch
-from conftest import hooks_in
 from torch import Tensor
 
+from conftest import hooks_in
 from workbench.edit import add, edited, scale, zero
 from workbench.model import Model
 from workbench.rewiring import cut, repeat, skip

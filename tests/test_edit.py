@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import hooks_in
 from plain_model import PlainModel
 from running import TEXT, cached_logits, logits_of, with_number
 from torch import Tensor
 
+from conftest import hooks_in
 from workbench.edit import add, clamp, edited, mean, onward, patch, resample, scale, zero
 from workbench.model import Model
 from workbench.tracer import Trace, trace

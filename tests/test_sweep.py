@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from architectures import SERVED
-from conftest import hooks_in
 from small_models import WORDS, prompt_ids, small_model
 from torch import Tensor
 
+from conftest import hooks_in
 from workbench import sweep as sweep_module
 from workbench.edit import add, clamp, edited, onward, patch, scale, zero
 from workbench.generate import greedy

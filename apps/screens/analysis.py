@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from apps.controls import adopt, input_controls, knob_controls, read_inputs
 from apps.service import Order, saved_result, service
-from apps.session import chosen, show_run, shown_run
+from apps.session import RUN, chosen, show_run, shown_run
 from apps.show import show
 from apps.trouble import tell_failure, tell_mistake
 from apps.watch import find_job, watch
@@ -22,13 +23,26 @@ _PARTS = re.compile(r"\n+(?=(?:Idea|Score|Differs|Beware|Reference)\b)")
 """Where a part of an analysis's description begins."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A job that a page has asked for.
+
+    A redraw that was under way when the job ended carries the address as it was, or stops before the new one is
+    sent; so the result is put on show until an address arrives that is no longer the one at the time of asking.
+    """
+
+    job: str
+    address: str | None
+    """The run that the address named when the job was asked for."""
+
+
 def analysis_page(entry: Entry) -> None:
     """Draw the page of an analysis."""
     _heading(entry)
     with st.container(border=True):
         order = _order(entry, input_controls(entry), knob_controls(entry))
         if _run_button(order) and order is not None:
-            st.session_state[f"{entry.name} job"] = service().submit(order).id
+            st.session_state[f"{entry.name} job"] = Asked(service().submit(order).id, st.query_params.get(RUN))
             st.rerun()
     _job(entry)
     if (run := shown_run(entry.name)) is not None:
@@ -96,7 +110,8 @@ def _plan(order: Order) -> tuple[str, str | None]:
 
 def _job(entry: Entry) -> None:
     """How the last run asked for on this page is doing."""
-    job = find_job(st.session_state.get(f"{entry.name} job"))
+    asked = st.session_state.get(f"{entry.name} job")
+    job = None if asked is None else find_job(asked.job)
     if job is None:
         return
     if not job.finished:
@@ -105,9 +120,10 @@ def _job(entry: Entry) -> None:
         tell_failure(job)
     elif job.state == "cancelled":
         st.info("Stopped. Nothing of it was kept.")
-    else:
-        del st.session_state[f"{entry.name} job"]
+    elif st.query_params.get(RUN) == asked.address:
         show_run(entry.name, service().run_of(job.id))
+    else:  # the address has followed, or the reader has gone elsewhere
+        del st.session_state[f"{entry.name} job"]
 
 
 def _result(entry: Entry, run: str, order: Order | None) -> None:

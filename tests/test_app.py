@@ -247,6 +247,24 @@ def test_a_result_of_other_settings_is_marked_and_they_can_be_set_back(toys):
     assert page.number_input(key="word_count.repeat").value == 1
 
 
+def test_a_redraw_with_the_address_of_before_does_not_lose_the_new_result(toys):
+    """A click while the job ends sends the old address once more, after the new one was set."""
+    page = press_run(open_page("word_count"))
+    old = page.query_params["run"]
+    page.run()
+    page.text_area(key="prompts").set_value("three words here")
+    press_run(page)
+    new = page.query_params["run"]
+    assert new != old
+    page.query_params["run"] = old
+    page.run()
+    assert page.query_params["run"] == new
+    page.run()
+    page.query_params["run"] = old
+    page.run()
+    assert page.query_params["run"] == old, "once the new address has come back, the reader may leave it"
+
+
 def test_the_side_bar_shows_tokens_and_which_self_check_failed(toys):
     service().models.load("planted:copy", "auto")
     page = open_page("word_count", prompts=NASTY)

@@ -51,6 +51,7 @@ def against_plain(model: Model, length: int, rounds: int) -> None:
 
     works = {
         "plain Hugging Face forward": plain,
+        "trace all three residual kinds": lambda: trace(model, tokens, ["resid_pre", "resid_mid", "resid_post"]),
         "trace resid_post and logits": lambda: trace(model, tokens, ["resid_post", "logits"]),
         "trace all three residual kinds and logits": lambda: trace(
             model, tokens, ["resid_pre", "resid_mid", "resid_post", "logits"]

@@ -66,6 +66,19 @@ def test_a_cut_is_minus_infinity_before_the_softmax(
     assert torch.allclose(found["L1.pattern"].sum(-1), torch.ones(1, 4, 8))
 
 
+def test_negative_positions_of_a_cut_count_from_the_end_of_each_prompt(tiny_llama: Model) -> None:
+    texts = [TEXT, TEXT.rsplit(" ", 2)[0]]
+    batch = tiny_llama.tokens(texts)
+    assert len(set(batch.lengths)) == 2
+    with edited(tiny_llama, [cut(1, query=-1, key=-2)]):
+        together = trace(tiny_llama, batch, ["logits@-1"])["logits@-1"]
+    for row, (text, length) in enumerate(zip(texts, batch.lengths, strict=True)):
+        with edited(tiny_llama, [cut(1, query=length - 1, key=length - 2)]):
+            alone = trace(tiny_llama, text, ["logits@-1"])["logits@-1"][0]
+        torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(alone, trace(tiny_llama, text, ["logits@-1"])["logits@-1"][0], atol=1e-4)
+
+
 def test_a_cut_of_everything_a_query_can_see_is_refused(tiny_llama: Model, ids: Tensor) -> None:
     for edit in (cut(1, query=3), cut(1, key=0)):
         with pytest.raises(ValueError, match="would have no key left to attend to"), edited(tiny_llama, [edit]):

@@ -40,26 +40,34 @@ class Cut:
     def changed(self, current: Pass | None, scores: Float[Tensor, "batch head query key"]) -> Tensor | None:
         """The scores with the edges cut; None when this pass does not compute the query."""
         offset = current.offset if current else 0
-        queries = slice(None) if self.query is None else self._local(self.query, offset, scores.shape[2])
-        if queries is None:
-            return None
-        if self.key is not None and not 0 <= self.key < scores.shape[3]:
-            raise ValueError(f"{self}: the prompt has {scores.shape[3]} tokens (0-{scores.shape[3] - 1})")
-        self.count += 1
+        lengths = current.lengths if current else (scores.shape[3],) * scores.shape[0]
         heads = slice(None) if self.site.head is None else slice(self.site.head, self.site.head + 1)
-        keys = slice(None) if self.key is None else slice(self.key, self.key + 1)
+        found = [(row, *self._edge(length, offset, *scores.shape[2:])) for row, length in enumerate(lengths)]
+        found = [(row, query, key) for row, query, key in found if query is not None]
+        if not found:
+            return None
+        self.count += 1
         changed = scores.clone()
-        changed[:, heads, queries, keys] = torch.finfo(scores.dtype).min
+        for row, query, key in found:
+            changed[row, heads, query, key] = torch.finfo(scores.dtype).min
         blind = (changed < MASKED).all(-1) & ~(scores < MASKED).all(-1)
         if bool(blind.any()):
             query = int(blind.nonzero()[0][2]) + offset
             raise ValueError(f"{self}: query {query} would have no key left to attend to")
         return changed
 
-    @staticmethod
-    def _local(query: int, offset: int, length: int) -> slice | None:
-        place = query - offset
-        return slice(place, place + 1) if 0 <= place < length else None
+    def _edge(self, length: int, offset: int, queries: int, keys: int) -> tuple[slice | None, slice]:
+        """Which of the queries of this pass (None: not this one) and which keys, in a prompt of this length."""
+        key = slice(None)
+        if self.key is not None:
+            place = self.key if self.key >= 0 else length + self.key
+            if not 0 <= place < keys:
+                raise ValueError(f"{self}: the prompt has {keys} tokens (0-{keys - 1})")
+            key = slice(place, place + 1)
+        if self.query is None:
+            return slice(None), key
+        place = (self.query if self.query >= 0 else length + self.query) - offset
+        return (slice(place, place + 1) if 0 <= place < queries else None), key
 
 
 @dataclass
@@ -143,6 +151,7 @@ class Repeat:
 def cut(layer: int, *, key: int | None = None, query: int | None = None, head: int | None = None) -> Cut:
     """Cut attention edges before the softmax: from `query` to `key`, or all of one of them.
 
+    Negative positions count from the end of each prompt.
     A cut of all keys of a query is refused, since nothing would be left to attend to.
     """
     if key is None and query is None:

@@ -262,6 +262,15 @@ def test_a_model_made_in_memory_is_served() -> None:
     assert load(made, tokenizer=tiny_tokenizer()).capabilities.reasons == {}
 
 
+def test_a_changed_setting_changes_the_fingerprint(folder: Path, tiny_model: Model) -> None:
+    file = folder / "config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({**settings, "layer_norm_epsilon": 0.5}))
+    changed = load(str(folder)).fingerprint
+    file.write_text(json.dumps({**settings, "transformers_version": "5.0.0"}))
+    assert load(str(folder)).fingerprint == tiny_model.fingerprint != changed
+
+
 def test_one_changed_weight_changes_the_fingerprint(folder: Path, tiny_model: Model) -> None:
     change_weights(folder, lambda weights: put(weights, MIDDLE, (0, 0), 0.125))
     assert load(str(folder)).fingerprint != tiny_model.fingerprint

@@ -59,7 +59,7 @@ class Model:
         hf_model.eval()
         refuse_broken_weights(hf_model)
         self.parameters = sum(parameter.numel() for parameter in hf_model.parameters())
-        self.fingerprint = fingerprint(hf_model)
+        self.fingerprint = fingerprint(hf_model, tokenizer)
         self.plain = share_weights(hf_model)
         self.bridge: Any = boot(getattr(hf_model, "name_or_path", "") or name, hf_model, tokenizer)
         self.places: Places = places_of(self.bridge, self._probe_ids())

@@ -1,11 +1,15 @@
-"""The sizes of a decoder, and the fingerprint of its weights."""
+"""The sizes of a decoder, and its fingerprint."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+_ORIGIN = ("architectures", "dtype", "torch_dtype", "transformers_version")
+"""Entries of a configuration that do not change what the model computes, beside the private ones."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,18 @@ def measure_shape(bridge: Any, sizes: Mapping[str, int]) -> Shape:
     )
 
 
-def fingerprint(hf_model: Any) -> str:
-    """SHA-256 over the names, shapes, dtypes and bytes of all weights (1 second a gigabyte)."""
+def fingerprint(hf_model: Any, tokenizer: Any) -> str:
+    """SHA-256 over what decides the numbers: all weights, the configuration and the vocabulary.
+
+    Of the weights the names, shapes, dtypes and bytes (1 second a gigabyte); of the configuration all but
+    where it came from.
+    """
     digest = hashlib.sha256()
     for name, weight in sorted(hf_model.named_parameters()):
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    config = {key: value for key, value in hf_model.config.to_dict().items() if key[0] != "_" and key not in _ORIGIN}
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    vocabulary = tokenizer.get_vocab()
+    digest.update("\0".join(sorted(vocabulary, key=vocabulary.__getitem__)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -1,9 +1,10 @@
-"""The bootstrap interval: repeatable, and as wide as theory says."""
+"""The bootstrap interval is repeatable and as wide as theory says; correlations are those of pandas."""
 
 import numpy as np
+import pandas
 import pytest
 
-from workbench.stats import bootstrap_mean
+from workbench.stats import bootstrap_mean, pearson, spearman
 
 
 def test_the_interval_is_as_wide_as_the_central_limit_says() -> None:
@@ -48,3 +49,19 @@ def test_one_example_has_no_width() -> None:
 def test_refuses_what_has_no_interval(values: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bootstrap_mean(np.array(values, dtype=np.float32), seed=0)
+
+
+def test_correlations_are_those_of_pandas_also_with_ties() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        first = generator.integers(0, 6, size=30).astype(np.float64)
+        second = first + generator.integers(0, 6, size=30)
+        table = pandas.DataFrame({"first": first, "second": second})
+        for found, method in ((pearson, "pearson"), (spearman, "spearman")):
+            expected = table.rank().corr() if method == "spearman" else table.corr()
+            assert found(first, second) == pytest.approx(expected.loc["first", "second"], abs=1e-12)
+
+
+def test_what_does_not_vary_correlates_with_nothing() -> None:
+    assert np.isnan(pearson(np.ones(4), np.arange(4.0)))
+    assert np.isnan(spearman(np.arange(4.0), np.zeros(4)))

@@ -31,3 +31,26 @@ def bootstrap_mean(
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return np.asarray(low, dtype=np.float32), np.asarray(high, dtype=np.float32)
+
+
+def pearson(first: Float[np.ndarray, " example"], second: Float[np.ndarray, " example"]) -> float:
+    """Correlation from -1 to 1; NaN where one of the two does not vary."""
+    one, two = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (first, second))
+    size = np.sqrt((one @ one) * (two @ two))
+    return float(np.clip(one @ two / size, -1, 1)) if size > 0 else float("nan")
+
+
+def spearman(first: Float[np.ndarray, " example"], second: Float[np.ndarray, " example"]) -> float:
+    """Correlation of the ranks, from -1 to 1; equal values share their mean rank.
+
+    Example:
+        >>> round(spearman(np.array([1.0, 2.0, 3.0]), np.array([0.1, 5.0, 9000.0])), 6)
+        1.0
+    """
+    return pearson(_ranks(first), _ranks(second))
+
+
+def _ranks(values: Float[np.ndarray, " example"]) -> Float[np.ndarray, " example"]:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = counts.cumsum()
+    return (ends - (counts - 1) / 2)[place]

@@ -1,8 +1,7 @@
 """Views: what a picture of a result shows, and the ways to draw it.
 
-`kinds` holds the descriptions, `lookup` finds what a view shows, `figures` draws it with plotly and
-`svg` as SVG and HTML that need no script
-and no network.
+`kinds` holds the descriptions, `lookup` finds what a view shows, `figures` draws it with plotly (`clicks` makes
+cells clickable) and `svg` as SVG and HTML that need no script and no network.
 """
 
 from collections.abc import Mapping
@@ -36,6 +35,7 @@ __all__ = [
     "Tokens",
     "View",
     "check_view",
+    "clickable",
     "figure",
     "markup",
     "view_from_json",
@@ -58,6 +58,37 @@ def figure(
     from workbench.views.lookup import panel_of
 
     return draw(panel_of(view, result, select), dark)
+
+
+def clickable(
+    view: Heatmap,
+    result: Source,
+    select: Mapping[str, int] | None = None,
+    dark: bool = False,
+    marked: tuple[int | None, int | None] = (None, None),
+) -> "plotly.graph_objects.Figure | None":
+    """Draw a heatmap whose cells can be clicked where a program listens; None if it has too many or pooled cells.
+
+    Args:
+        view: what to draw.
+        result: where its array is.
+        select: indices of further axes, over the view's own.
+        dark: colours for a dark page.
+        marked: the column and the row to frame; None leaves that side open.
+    """
+    from workbench.views.clicks import MAX_CELLS, add_points
+    from workbench.views.figures import draw
+    from workbench.views.lookup import panel_of
+    from workbench.views.panels import Grid
+
+    panel = panel_of(view, result, select)
+    array = result.arrays[view.array]
+    whole = array.size(view.y), array.size(view.x)
+    if not isinstance(panel, Grid) or panel.values.shape != whole or panel.values.size > MAX_CELLS:
+        return None
+    drawn = draw(panel, dark)
+    add_points(drawn, panel, marked)
+    return drawn
 
 
 def markup(view: View, result: Source, select: Mapping[str, int] | None = None) -> str:

@@ -1,6 +1,7 @@
 """The dashboard: `workbench app`, or `streamlit run apps/dashboard.py`.
 
-One page for each analysis of the catalogue, made from its entry. Torch is imported when the first model is
+One page for each analysis of the catalogue, made from its entry and grouped by the question it answers; beside
+them a page per head, and those that keep: runs, comparison, report. Torch is imported when the first model is
 loaded, not before.
 """
 
@@ -9,7 +10,12 @@ from functools import partial
 import streamlit as st
 
 from apps.screens.analysis import analysis_page
-from apps.screens.welcome import by_family, welcome_page
+from apps.screens.compare import compare_page
+from apps.screens.head import head_page
+from apps.screens.report import report_page
+from apps.screens.runs import runs_page
+from apps.screens.welcome import by_question, welcome_page
+from apps.selection import show_selection
 from apps.service import service
 from apps.session import adopt_link
 from apps.sidebar import side_bar
@@ -32,9 +38,15 @@ def dashboard() -> None:
         for entry in entries.values()
     }
     first = st.Page(partial(welcome_page, entries, pages), title="Welcome", url_path="welcome", default=True)
-    families = {family.capitalize(): [pages[entry.name] for entry in members] for family, members in by_family(entries)}
-    page = st.navigation({"": [first], **families}, position="top")
+    sections = {question: [pages[entry.name] for entry in members] for question, members in by_question(entries)}
+    head = st.Page(partial(head_page, pages), title="Head", url_path="head")
+    compare = st.Page(compare_page, title="Compare", url_path="compare")
+    runs = st.Page(partial(runs_page, pages, compare), title="Runs", url_path="runs")
+    sections["Find"] = [head, *sections.get("Find", [])]
+    sections["Keep"] = [runs, compare, st.Page(report_page, title="Report", url_path="report")]
+    page = st.navigation({"": [first], **sections}, position="top")
     adopt_link()
+    show_selection()
     side_bar()
     page.run()
 

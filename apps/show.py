@@ -4,6 +4,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import pandas
 import streamlit as st
 
+from apps.basket import collect_button
+from apps.selection import SHARED, choose, choose_on, index_on, selection
 from apps.wording import counted, duration, inert
+from workbench.named import Named
 from workbench.reproduce import command_line, python_lines
 from workbench.result import Check, Result
 from workbench.strict_json import dumps
-from workbench.views import Scatter, Table, Tokens, View, markup
+from workbench.views import Heatmap, Scatter, Table, Tokens, View, clickable, markup
 from workbench.views.texts import cell_text, visible, words_of
 
 
@@ -31,13 +35,19 @@ def show(result: Result, run: str) -> None:
         checks_badge(result.checks)
         _downloads(result, run)
         _reproduction(result)
+        collect_button(run)
         st.caption(f"{inert(str(result.model.get('name')))}, {_made(result)}, run {inert(run)}")
+    body(result, run)
+
+
+def body(result: Result, run: str) -> None:
+    """Draw the scalars, notes, pictures and tables of a result; `run` makes the keys of the widgets."""
     _scalars(result)
     if result.notes:
         st.html("<small>Note: " + "<br>Note: ".join(map(escape, result.notes)) + "</small>")
     for place in range(len(result.views)):
         _picture(result, run, place)
-    _tables(result)
+    _tables(result, run)
 
 
 def checks_badge(checks: Sequence[Check]) -> None:
@@ -70,51 +80,76 @@ def _scalars(result: Result) -> None:
         st.html(f'<div style="display:flex;flex-wrap:wrap;row-gap:.5rem">{cells}</div>')
 
 
-@st.fragment
 def _picture(result: Result, run: str, place: int) -> None:
-    """One view with its select boxes; a change there draws this view only."""
+    """One view with its select boxes."""
     view = result.views[place]
+    key = f"{run} {place}"
     with st.container(border=True):
-        select = _axis_boxes(result, view, f"{run} {place}")
+        select = _axis_boxes(result, view, key)
         if isinstance(view, Tokens):
             st.html(markup(view, result, select))
         elif isinstance(view, Table):
             st.html(f"<b>{escape(view.title or words_of(view.table))}</b>")
             frame = result.table(view.table)
-            st.dataframe(_readable(frame[list(view.columns)] if view.columns else frame), hide_index=True)
+            _sheet(frame[list(view.columns)] if view.columns else frame, key)
         else:
-            drawn = result.figure(place, select, dark=st.context.theme.type == "dark")
-            title = str(drawn.layout.title.text)
-            st.plotly_chart(
-                drawn,
-                theme=None,
-                key=f"{run} {place}",
-                alt=f"{title}. {result.finding}",
-                config={"displaylogo": False},
-            )
+            _chart(result, view, place, select, key)
         if view.caption and not isinstance(view, Tokens):  # whose markup has it
             st.html(f"<p>{escape(view.caption)}</p>")
-        _numbers(result, view, f"{run} {place}")
+        _numbers(result, view, key)
+
+
+def _chart(result: Result, view: View, place: int, select: dict[str, int], key: str) -> None:
+    """A chart; a click on a cell of a heatmap selects it for all views."""
+    dark = st.context.theme.type == "dark"
+    listen: dict[str, Any] = {}
+    drawn = None
+    if isinstance(view, Heatmap):
+        array = result.named(view.array)
+        marked = index_on(array, view.x), index_on(array, view.y)
+        drawn = clickable(view, result, select, dark, marked)
+    if drawn is None:
+        drawn = result.figure(place, select, dark)
+    elif isinstance(view, Heatmap):
+        listen = {"on_select": partial(_clicked, result, view, key), "selection_mode": "points"}
+    title = str(drawn.layout.title.text)
+    alt, config = f"{title}. {result.finding}", {"displaylogo": False}
+    st.plotly_chart(drawn, theme=None, key=key, alt=alt, config=config, **listen)
+
+
+def _clicked(result: Result, view: Heatmap, key: str) -> None:
+    """Select the cell that was clicked."""
+    if points := st.session_state[key].selection.points:
+        indices = {view.x: round(points[0]["x"]), view.y: round(points[0]["y"])}
+        choose_on(result.named(view.array), indices)
 
 
 def _axis_boxes(result: Result, view: View, key: str) -> dict[str, int]:
-    """A select box for each axis of the view's arrays that the picture does not show."""
+    """A select box for each axis of the view's arrays that the picture does not show.
+
+    A box on a shared axis shows what is selected, and selects for all views.
+    """
     if isinstance(view, Scatter) or not view.read_arrays:
         return {}
     array = result.named(view.read_arrays[0])
     hidden = [axis for axis in array.axes if axis not in view.read_axes and array.size(axis) > 1]
     with st.container(horizontal=True):
-        return {
-            axis: st.selectbox(
-                words_of(axis),
-                range(array.size(axis)),
-                index=(view.select or {}).get(axis, 0) % array.size(axis),
-                format_func=lambda index, axis=axis: _entry_name(array.labels.get(axis), index),
-                key=f"{key} {axis}",
-                width=220,
-            )
-            for axis in hidden
-        }
+        return {axis: _axis_box(array, axis, (view.select or {}).get(axis, 0), f"{key} {axis}") for axis in hidden}
+
+
+def _axis_box(array: Named, axis: str, first: int, key: str) -> int:
+    if (chosen := index_on(array, axis)) is not None:
+        st.session_state[key] = chosen
+    elif key not in st.session_state:
+        st.session_state[key] = first % array.size(axis)
+    return st.selectbox(
+        words_of(axis),
+        range(array.size(axis)),
+        format_func=lambda index: _entry_name(array.labels.get(axis), index),
+        key=key,
+        on_change=lambda: choose_on(array, {axis: st.session_state[key]}),
+        width=220,
+    )
 
 
 def _entry_name(labels: tuple[str, ...] | None, index: int) -> str:
@@ -151,12 +186,34 @@ def _json(result: Result, name: str) -> str:
     return dumps({**about, "values": array.values.tolist()})
 
 
-def _tables(result: Result) -> None:
+def _tables(result: Result, run: str) -> None:
     """The tables that no view shows."""
     shown = {name for view in result.views for name in view.read_columns}
     for name in [name for name in result.tables if name not in shown]:
         with st.expander(inert(words_of(name))):
-            st.dataframe(_readable(result.table(name)), hide_index=True)
+            _sheet(result.table(name), f"{run} {name}")
+
+
+def _sheet(frame: pandas.DataFrame, key: str) -> None:
+    """A table: first the rows of what is selected, then all; a click on a row selects what it is about."""
+    axes = [axis for axis in SHARED if axis in frame and pandas.api.types.is_integer_dtype(frame[axis])]
+    wanted = {axis: selection()[axis] for axis in axes if axis in selection()}
+    if wanted:
+        rows = frame[(frame[list(wanted)] == pandas.Series(wanted)).all(axis=1)]
+        told = ", ".join(f"{words_of(axis)} {index}" for axis, index in wanted.items())
+        st.caption(f"At {told}: {counted(len(rows), 'row')} of {len(frame):,}")
+        if len(rows):
+            st.dataframe(_readable(rows), hide_index=True, key=f"{key} selected")
+    listen: dict[str, Any] = {}
+    if axes:
+        listen = {"on_select": partial(_row_clicked, frame, axes, key), "selection_mode": "single-row"}
+    st.dataframe(_readable(frame), hide_index=True, key=key, **listen)
+
+
+def _row_clicked(frame: pandas.DataFrame, axes: list[str], key: str) -> None:
+    """Select what the clicked row is about."""
+    if rows := st.session_state[key].selection.rows:
+        choose(**{axis: int(frame.iloc[rows[0]][axis]) for axis in axes})
 
 
 def _readable(frame: pandas.DataFrame) -> pandas.DataFrame:

@@ -14,13 +14,14 @@ from toys import HEADER, WORD_COUNT, Toy, toy_package
 
 from apps import service as service_module
 from apps.controls import TYPED, read_inputs
+from apps.screens.welcome import QUESTIONS
 from apps.service import service
 from apps.wording import counted, duration, inert, size
 from workbench import catalog
-from workbench.entry import Entry, Input
+from workbench.entry import FAMILIES, Entry, Input
 from workbench.prompts import Prompts
 from workbench.result import Check, Named, Result
-from workbench.views import Heatmap
+from workbench.views import Heatmap, Lines, Table
 
 DASHBOARD = Path(__file__).parent.parent / "apps" / "dashboard.py"
 SOON = 60.0
@@ -292,6 +293,121 @@ def test_foreign_texts_in_a_result_are_escaped(toys):
     assert all("![x]" not in caption.value for caption in page.caption)
 
 
+def test_a_selection_is_shared_by_pictures_and_tables_and_stands_in_the_address(toys):
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    result = Result(
+        analysis="word_count",
+        model={"name": "planted:copy", "dtype": "float32"},
+        arrays={"score": Named(values, ("layer", "head", "pos")), "other": Named(values[0], ("head", "pos"))},
+        tables={"heads": [{"layer": layer, "head": head} for layer in range(2) for head in range(3)]},
+        views=(Heatmap("score", x="pos", y="layer"), Heatmap("other", x="pos", y="head"), Table("heads")),
+    )
+    run = service().store.put(result, "key")
+    page = open_page("word_count", run=run, at="head2.layer1")
+    box = page.selectbox(key=f"{run} 0 head")
+    assert box.value == 2
+    assert any(caption.value == "At layer 1, head 2: 1 row of 6" for caption in page.caption)
+    box.set_value(0).run()
+    assert any(caption.value == "At layer 1, head 0: 1 row of 6" for caption in page.caption)
+    assert page.selectbox(key=f"{run} 0 head").value == 0
+
+
+def test_a_selection_that_an_array_does_not_have_is_ignored(toys):
+    result = Result(
+        analysis="word_count",
+        model={"name": "planted:copy", "dtype": "float32"},
+        arrays={"score": Named(np.zeros((2, 3)), ("layer", "head"), labels={"layer": ("4", "8")})},
+        views=(Lines("score", x="head"),),
+    )
+    run = service().store.put(result, "key")
+    assert open_page("word_count", run=run, at="layer8").selectbox(key=f"{run} 0 layer").value == 1
+    assert open_page("word_count", run=run, at="layer5.nonsense7").selectbox(key=f"{run} 0 layer").value == 0
+
+
+def test_every_family_belongs_to_one_question():
+    assert sorted(family for families in QUESTIONS.values() for family in families) == sorted(FAMILIES)
+
+
+def keep_page(name):
+    from apps.screens.compare import compare_page
+    from apps.screens.head import head_page
+    from apps.screens.report import report_page
+    from apps.screens.runs import runs_page
+    from apps.sidebar import side_bar
+
+    side_bar()
+    {
+        "runs": lambda: runs_page({}, None),
+        "compare": compare_page,
+        "report": report_page,
+        "head": lambda: head_page({}),
+    }[name]()
+
+
+def open_keep(name: str, **address: str) -> AppTest:
+    page = AppTest.from_function(keep_page, kwargs={"name": name}, default_timeout=SOON)
+    for key, value in address.items():
+        page.query_params[key] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def saved_heads(name: str, values: np.ndarray) -> str:
+    result = Result(
+        analysis="word_count",
+        title="Word count",
+        model={"name": "planted:tour", "dtype": "float32"},
+        arrays={"score": Named(values, ("layer", "head"))},
+        views=(Heatmap("score", x="head", y="layer"),),
+        finding=f"finding {name}",
+    )
+    return service().store.put(result, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("runs", "Nothing is saved yet"),
+        ("compare", "nothing to compare"),
+        ("report", "is empty"),
+        ("head", "measures heads"),
+    ],
+)
+def test_a_page_with_nothing_to_show_says_what_to_do(toys, name, told):
+    page = open_keep(name)
+    assert any(told in text.value for text in [*page.markdown, *page.info])
+
+
+def test_two_runs_are_compared_from_their_address(toys):
+    one, other = saved_heads("one", np.zeros((2, 3))), saved_heads("other", np.eye(2, 3) * 5)
+    page = open_keep("compare", first=one, second=other)
+    assert "largest change is +5 in score at layer 0, head 0" in texts(page)
+
+
+def test_a_head_page_tells_the_place_of_the_selected_head(toys):
+    saved_heads("one", np.arange(6.0).reshape(2, 3))
+    page = open_keep("head", at="layer1.head2")
+    assert any("Of 6 heads L1.H2 is number 1 in score: 5." in text.value for text in page.markdown)
+    page.number_input(key="card head").set_value(1).run()
+    assert any("Of 6 heads L1.H1 is number 2 in score: 4." in text.value for text in page.markdown)
+
+
+def test_a_report_keeps_its_order_and_drops_what_is_taken_out(toys):
+    one, other = saved_heads("one", np.zeros((2, 3))), saved_heads("other", np.ones((2, 3)))
+    page = open_keep("report", runs=f"{one},{other}")
+    page.button(key=f"Down {one}").click().run()
+    assert page.query_params["runs"] == f"{other},{one}"
+    page.button(key=f"Take out {other}").click().run()
+    assert page.query_params["runs"] == one
+    assert not page.exception
+
+
+def test_a_report_says_which_run_is_not_here(toys):
+    page = open_keep("report", runs="0123456789abcdef")
+    assert any("0123456789abcdef" in text.value for text in page.markdown)
+
+
 def test_an_axis_that_a_picture_does_not_show_has_a_select_box(toys):
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     result = Result(
@@ -314,7 +430,7 @@ def test_the_first_page_lists_the_newest_findings(toys):
     page = AppTest.from_file(str(DASHBOARD), default_timeout=SOON).run()
     assert not page.exception
     assert [text.value for text in page.text] == [NASTY]
-    assert [markdown.value for markdown in page.markdown] == ["**Lens**", "**Depth**"]
+    assert [markdown.value for markdown in page.markdown] == ["**Look**", "**Find**"]
 
 
 def test_a_store_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch):

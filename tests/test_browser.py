@@ -204,6 +204,57 @@ def test_two_tabs_on_one_model_get_each_their_own_numbers_while_widgets_are_clic
             assert_same_numbers(downloaded_result(page, tmp_path / f"{turn} {place}"), wanted)
 
 
+def click_cell(page, chart, column: float, row: float) -> None:
+    """Click into a heatmap, at these shares of its width and height from the lower left."""
+    box = chart.locator(".nsewdrag").first.bounding_box()
+    page.mouse.click(box["x"] + column * box["width"], box["y"] + (1 - row) * box["height"])
+
+
+def test_a_click_on_a_cell_selects_it_for_all_views_and_the_link_restores_it(tab):
+    page = tab("logit_lens")
+    write_prompts(page, PROMPTS[0])
+    press_run(page)
+    finding(page)
+    settle(page)
+    assert page.get_by_text("At layer").count() == 0
+    began = time.perf_counter()
+    click_cell(page, page.locator("[data-testid=stPlotlyChart]").first, 0.99, 0.6)  # the last token in layer 2 of 0-3
+    told = page.get_by_text("At layer 2: 5 rows of 20")
+    told.wait_for()
+    assert time.perf_counter() - began < 5 * max(1, os.getloadavg()[0]), "about a second on a quiet machine"
+    page.wait_for_url(re.compile(r"at=layer2\.pos"))
+    settle(page)
+    other = tab(page.url.split("/", 3)[3])
+    other.get_by_text("At layer 2: 5 rows of 20").wait_for()
+
+
+def test_results_are_collected_compared_and_exported_as_one_report(tab, browser, tmp_path):
+    page = tab("logit_lens")
+    for prompt in PROMPTS:
+        write_prompts(page, prompt)
+        press_run(page)
+        page.get_by_text("not those of the result").wait_for(state="detached")
+        page.get_by_role("button", name="Add to report").click()
+        page.get_by_role("button", name="In the report").wait_for()
+    page.get_by_text("Keep", exact=True).click()
+    page.get_by_text("Report", exact=True).last.click()
+    page.get_by_text("opens with no network").wait_for()
+    page.get_by_role("textbox", name="Title").fill("Two prompts")
+    page.get_by_role("textbox", name="Title").press("Enter")
+    page.frame_locator("iframe").get_by_role("heading", name="Two prompts").wait_for()
+    settle(page)
+    for kind, begin in (("HTML", b"<!doctype html"), ("PDF", b"%PDF-")):
+        with page.expect_download() as expected:
+            page.get_by_role("button", name=kind, exact=True).click()
+        content = Path(expected.value.path()).read_bytes()
+        assert content[: len(begin)].lower() == begin.lower()
+        assert kind == "PDF" or content.count(b"The model ends with") >= 2
+    runs = parse_qs(urlsplit(page.url).query)["runs"][0].split(",")
+    assert len(runs) == 2
+    compared = tab(f"compare?first={runs[0]}&second={runs[1]}")
+    compared.get_by_text("The largest change is").or_(compared.get_by_text("single values differ")).first.wait_for()
+
+
 def test_a_nasty_prompt_stays_a_text(tab):
     page = tab("logit_lens")
     write_prompts(page, NASTY)

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from workbench.knobs import Knob, Value, parse_knobs
 
-Family = Literal["lens", "attention", "neurons", "features", "circuits", "depth", "causes", "learning"]
+Family = Literal["lens", "attention", "neurons", "features", "circuits", "depth", "causes", "changes", "learning"]
 """The tag that groups analyses in the dashboard and the documentation."""
 
 FAMILIES: tuple[str, ...] = get_args(Family)

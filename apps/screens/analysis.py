@@ -110,9 +110,9 @@ def _plan(order: Order) -> tuple[str, str | None]:
 
 def _job(entry: Entry) -> None:
     """How the last run asked for on this page is doing."""
-    asked = st.session_state.get(f"{entry.name} job")
+    asked: Asked | None = st.session_state.get(f"{entry.name} job")
     job = None if asked is None else find_job(asked.job)
-    if job is None:
+    if asked is None or job is None:
         return
     if not job.finished:
         watch([job.id], "page")

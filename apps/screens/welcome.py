@@ -1,16 +1,22 @@
 """The first page: what was found lately, and what there is to do. It needs no model and no torch."""
 
 from collections.abc import Iterator, Mapping
-from itertools import groupby
 
 import streamlit as st
 
 from apps.service import service
 from apps.session import RUN
 from apps.wording import inert
-from workbench.entry import FAMILIES, Entry
+from workbench.entry import Entry
 from workbench.store import Run
 
+QUESTIONS = {
+    "Look": ("lens", "attention", "neurons"),
+    "Cause": ("causes",),
+    "Find": ("features", "circuits", "depth", "learning"),
+    "Change": ("changes",),
+}
+"""What a researcher asks, and the families of analyses that answer."""
 _NEWEST = 12
 _OPEN = ":material/arrow_forward:"
 
@@ -50,15 +56,17 @@ def _run_card(run: Run, page: st.Page) -> None:
 
 def _analyses(entries: Mapping[str, Entry], pages: Mapping[str, st.Page]) -> None:
     st.subheader("Analyses", anchor=False)
-    for family, members in by_family(entries):
-        st.markdown(f"**{family.capitalize()}**")
+    for question, members in by_question(entries):
+        st.markdown(f"**{question}**")
         for entry in members:
             with st.container(border=True):
                 st.page_link(pages[entry.name], label=f"**{inert(entry.title)}**", icon=_OPEN)
                 st.caption(inert(entry.summary))
 
 
-def by_family(entries: Mapping[str, Entry]) -> Iterator[tuple[str, list[Entry]]]:
-    """The analyses of each family that has any, in the order of the families."""
-    ordered = sorted(entries.values(), key=lambda entry: FAMILIES.index(entry.family))
-    return ((family, list(members)) for family, members in groupby(ordered, key=lambda entry: entry.family))
+def by_question(entries: Mapping[str, Entry]) -> Iterator[tuple[str, list[Entry]]]:
+    """The analyses that answer each question, where there are any."""
+    for question, families in QUESTIONS.items():
+        members = [entry for family in families for entry in entries.values() if entry.family == family]
+        if members:
+            yield question, members

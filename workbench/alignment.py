@@ -1,0 +1,97 @@
+"""Alignment: a pair of prompts as one model sees it, token for token, or a sentence that says why not."""
+
+from dataclasses import dataclass
+
+from workbench.model import Model
+from workbench.pairs import Pair
+from workbench.tokens import Tokens
+
+ROLES = ("first changed", "between", "last changed", "next", "further", "last")
+"""What a position can be in a pair, from the first changed token on; before it both runs are the same."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A pair whose prompts have the same number of tokens.
+
+    Attributes:
+        pair: the texts.
+        tokens: two rows, clean and corrupt.
+        target: the token that should follow the clean prompt.
+        distractor: the token to compare it with, None when the pair names none.
+        changed: the positions at which the two rows differ.
+    """
+
+    pair: Pair
+    tokens: Tokens
+    target: int
+    distractor: int | None
+    changed: tuple[int, ...]
+
+    @property
+    def clean(self) -> Tokens:
+        """The clean prompt by itself."""
+        return _row(self.tokens, 0)
+
+    @property
+    def corrupt(self) -> Tokens:
+        """The corrupt prompt by itself."""
+        return _row(self.tokens, 1)
+
+    @property
+    def length(self) -> int:
+        """How many tokens each prompt has."""
+        return self.tokens.lengths[0]
+
+    @property
+    def first(self) -> int:
+        """The first changed position; what comes before is the same in both runs."""
+        return self.changed[0]
+
+    def role(self, pos: int) -> str:
+        """What a position from the first changed token on is in this pair, one of `ROLES`."""
+        last = self.changed[-1]
+        if pos == self.length - 1:
+            return "last"
+        if pos in (self.first, last):
+            return "first changed" if pos == self.first else "last changed"
+        if pos < last:
+            return "between"
+        return "next" if pos == last + 1 else "further"
+
+
+def align(model: Model, pair: Pair) -> Aligned:
+    """The tokens of a pair.
+
+    Raises:
+        ValueError: the prompts differ in how many tokens they have or in none of them, or the target or
+            the distractor is not one token.
+    """
+    clean, corrupt = model.tokens(pair.clean), model.tokens(pair.corrupt)
+    if clean.lengths != corrupt.lengths:
+        raise ValueError(
+            f"pair {pair.clean!r}: clean has {clean.lengths[0]} tokens for {model.name} and corrupt has "
+            f"{corrupt.lengths[0]}, but a patch goes from token to token: {list(clean.text[0])} and "
+            f"{list(corrupt.text[0])}"
+        )
+    changed = tuple((clean.ids[0] != corrupt.ids[0]).nonzero()[:, 0].tolist())
+    if not changed:
+        raise ValueError(
+            f"pair {pair.clean!r}: for {model.name} both prompts are the same tokens {list(clean.text[0])}"
+        )
+    try:
+        target = model.token(pair.target)
+        distractor = model.token(pair.distractor) if pair.distractor else None
+    except ValueError as error:
+        raise ValueError(f"pair {pair.clean!r}: {error}") from error
+    if target == distractor:
+        raise ValueError(
+            f"pair {pair.clean!r}: target {pair.target!r} and distractor {pair.distractor!r} are the same token "
+            f"{model.tokenizer.decode([target])!r} for {model.name}"
+        )
+    return Aligned(pair, model.tokens([pair.clean, pair.corrupt]), target, distractor, changed)
+
+
+def _row(tokens: Tokens, row: int) -> Tokens:
+    part = slice(row, row + 1)
+    return Tokens(tokens.ids[part], tokens.lengths[part], tokens.text[part], tokens.spans[part])

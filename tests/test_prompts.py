@@ -28,6 +28,28 @@ def test_a_plain_text_file_is_a_prompt_a_line(tmp_path: Path) -> None:
     assert [prompt.text for prompt in Prompts.read(file)] == ["one two", "three"]
 
 
+def test_a_csv_file_is_read_by_its_heading(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.csv"
+    file.write_bytes('\ufefftext,target\n"one, two", three\nfour,\n'.encode())
+    assert Prompts.read(file) == Prompts.of(Prompt("one, two", " three"), "four")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("prompt\none", "line 2: the text field 'text' is missing"),
+        ("text\none,two", "line 2: more cells than the heading names"),
+        ('text\n"one', "not CSV"),
+        ("text\n", "it is empty"),
+    ],
+)
+def test_a_damaged_csv_file_is_refused_with_its_line(text: str, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        Prompts.read(file)
+
+
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [

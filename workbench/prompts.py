@@ -1,11 +1,13 @@
 """Prompts: what is asked of a model. Text only; turning text into tokens is the model's business.
 
-Every input type reads JSONL (one object a line) from a path or by the name of a bundled set, and
+Every input type reads JSONL (one object a line) or CSV from a path, or a bundled set by its name, and
 describes itself as plain JSON for results and reports.
 """
 
+import csv
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -38,16 +40,31 @@ def find_file(path: str | Path) -> Path:
 
 
 def read_rows(path: Path, needed: Iterable[str]) -> list[dict]:
-    """The objects of a JSONL file, each with the needed text fields.
+    """The objects of a JSONL file, or the rows of a CSV file with a heading, each with the needed text fields.
+
+    Empty cells of a CSV file are left out.
 
     Raises:
         ValueError: names the line that cannot be read or lacks a field; or the file is empty.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    read = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
     rows = []
+    for number, row in read(path, text):
+        missing = [name for name in needed if not isinstance(row.get(name), str)]
+        if missing:
+            raise ValueError(f"{path}, line {number}: the text field {missing[0]!r} is missing")
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} holds no prompts: it is empty")
+    return rows
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict]]:
+    """The objects of JSONL text with their line numbers."""
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -57,13 +74,19 @@ def read_rows(path: Path, needed: Iterable[str]) -> list[dict]:
             raise ValueError(f"{path}, line {number}: not JSON ({error.msg})") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
-        missing = [name for name in needed if not isinstance(row.get(name), str)]
-        if missing:
-            raise ValueError(f"{path}, line {number}: the text field {missing[0]!r} is missing")
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path} holds no prompts: it is empty")
-    return rows
+        yield number, row
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict]]:
+    """The rows of CSV text with their line numbers."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            if None in row:
+                raise ValueError(f"{path}, line {reader.line_num}: more cells than the heading names")
+            yield reader.line_num, {name: cell for name, cell in row.items() if cell}
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,12 @@ class Prompt:
             raise ValueError(f"the prompt holds a broken character at {error.start}: {error.reason}") from error
 
 
+def _clean_side(row: dict) -> Prompt:
+    """The clean prompt of a pair, with what else the pair says in its meta."""
+    meta = {**row.get("meta", {}), "corrupt": row["corrupt"], "corruption": row.get("corruption", "")}
+    return Prompt(row["clean"], row.get("target"), row.get("distractor"), meta)
+
+
 class Prompts(tuple[Prompt, ...]):
     """Some prompts in order.
 
@@ -103,11 +132,16 @@ class Prompts(tuple[Prompt, ...]):
 
     @classmethod
     def read(cls, path: str | Path) -> "Prompts":
-        """Read a JSONL file (`text`, optional `target`, `distractor`, `meta`) or a plain text file, a line each."""
+        """Read prompts from a file: JSONL or CSV (`text`, optional `target`, `distractor`), or plain text, a line each.
+
+        Of a set of pairs the clean prompts are read; their `meta` also holds the corrupt one and the corruption.
+        """
         file = find_file(path)
-        if file.suffix != ".jsonl":
+        if file.suffix.lower() not in (".jsonl", ".csv"):
             lines = file.read_text(encoding="utf-8").splitlines()
             return cls.of(*(line for line in lines if line.strip()))
+        if "clean" in read_rows(file, needed=[])[0]:
+            return cls(_clean_side(row) for row in read_rows(file, needed=["clean", "corrupt"]))
         names = ("text", "target", "distractor", "meta")
         rows = read_rows(file, needed=["text"])
         return cls(Prompt(**{name: row[name] for name in names if name in row}) for row in rows)

@@ -16,7 +16,7 @@ from apps.basket import collect_button
 from apps.selection import SHARED, choose, choose_on, index_on, selection
 from apps.wording import counted, duration, inert
 from workbench.named import Named
-from workbench.reproduce import command_line, python_lines
+from workbench.reproduce import command_line, notebook, python_lines
 from workbench.result import Check, Result
 from workbench.strict_json import dumps
 from workbench.views import Heatmap, Scatter, Table, Tokens, View, clickable, markup
@@ -238,6 +238,8 @@ def _reproduction(result: Result) -> None:
         if (command := command_line(result)) is not None:
             st.caption("Shell")
             st.code(command, language="bash")
+        name = f"{result.analysis}.ipynb"
+        st.download_button("Notebook", lambda: notebook(result), name, icon=":material/download:", on_click="ignore")
 
 
 def _report(result: Result) -> bytes:

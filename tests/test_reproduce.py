@@ -8,11 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
 from pictures import HOSTILE, every_view
 
+from workbench.pairs import Pair, Pairs
 from workbench.prompts import Needle, Needles, Prompt, Prompts
-from workbench.reproduce import command_line, python_lines
+from workbench.reproduce import command_line, notebook, python_lines
 from workbench.result import Result
 
 PLAIN = Prompts.of("The Eiffel tower", 'it\'s "here" $HOME `ls` \\ --fresh', " two  spaces ")
@@ -27,7 +29,11 @@ SHOW = """workbench() { "$PYTHON" -c 'import json, sys; print(json.dumps(sys.arg
 """
 
 
-def made_with(prompts: Prompts | Needles) -> Result:
+OWN_PAIRS = Pairs.of(Pair("it's a", "it's b", " \u001b[31m", meta={"n": 1}), Pair('"x" $HOME', "`y`", "é", "e", "kind"))
+Given = Prompts | Needles | Pairs
+
+
+def made_with(prompts: Given) -> Result:
     model = {"name": "my models/it's", "revision": "main", "fingerprint": "f", "dtype": "bfloat16"}
     return replace(every_view(), model=model, inputs={"given": prompts.describe()}, params=PARAMS)
 
@@ -43,8 +49,12 @@ def arguments_of(command: str, folder: Path) -> list[str]:
     return json.loads(shown.stdout)
 
 
-@pytest.mark.parametrize("prompts", [PLAIN, RICH, Needles.bundled()], ids=["plain", "rich", "needles"])
-def test_the_python_lines_give_the_same_model_inputs_and_knobs(prompts: Prompts | Needles) -> None:
+@pytest.mark.parametrize(
+    "prompts",
+    [PLAIN, RICH, Needles.bundled(), OWN_PAIRS, Pairs.bundled(), Pairs.read("sums")],
+    ids=["plain", "rich", "needles", "own pairs", "bundled pairs", "sums"],
+)
+def test_the_python_lines_give_the_same_model_inputs_and_knobs(prompts: Given) -> None:
     result = made_with(prompts)
     called: list[tuple] = []
     names = {
@@ -53,6 +63,8 @@ def test_the_python_lines_give_the_same_model_inputs_and_knobs(prompts: Prompts 
         "Prompt": Prompt,
         "Prompts": Prompts,
         "Needles": Needles,
+        "Pair": Pair,
+        "Pairs": Pairs,
     }
     header, code = python_lines(result).split("\n\n", 1)
     exec(code, names)
@@ -89,11 +101,28 @@ def test_targets_and_dangerous_characters_travel_in_a_file(tmp_path: Path) -> No
     assert Prompts.read(tmp_path / "prompts.jsonl") == RICH
 
 
+def test_pairs_travel_in_a_file_and_bundled_ones_by_their_name(tmp_path: Path) -> None:
+    command = command_line(made_with(OWN_PAIRS))
+    assert command is not None and command.isascii()
+    assert "--given=given.jsonl" in arguments_of(command, tmp_path)
+    assert Pairs.read(tmp_path / "given.jsonl") == OWN_PAIRS
+    assert "--given=sums" in arguments_of(command_line(made_with(Pairs.read("sums"))) or "", tmp_path)
+    assert "given" not in (command_line(made_with(Pairs.bundled())) or "")
+
+
 def test_bundled_needles_need_no_word_and_others_no_command() -> None:
     command = command_line(made_with(Needles.bundled()))
     assert command is not None and "needles" not in command
     assert command_line(made_with(OWN_NEEDLES)) is None
     assert "# your needles and haystack" in python_lines(made_with(OWN_NEEDLES))
+
+
+def test_the_notebook_is_valid_and_holds_the_same_lines() -> None:
+    result = replace(every_view(), finding=HOSTILE[0])
+    made = nbformat.reads(notebook(result), as_version=4)
+    nbformat.validate(made)
+    assert [cell.source for cell in made.cells if cell.cell_type == "code"] == [python_lines(result), "result"]
+    assert (made.cells[0].cell_type, HOSTILE[0] in made.cells[0].source) == ("raw", True)
 
 
 def test_short_commands_stay_on_one_line() -> None:

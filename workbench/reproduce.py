@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.hops import TwoHops
+from workbench.pairs import Pairs
 from workbench.prompts import Needles
 from workbench.result import Result
 
@@ -28,16 +29,39 @@ def python_lines(result: Result) -> str:
         *(f"{name} = {code}" for name, code in inputs.items()),
         f"result = {_call('run', [repr(result.analysis), 'model', *inputs, *knobs])}",
     ]
-    public = ("Needles", "Prompt", "Prompts", "TwoHop", "TwoHops")
+    public = ("Needles", "Pair", "Pairs", "Prompt", "Prompts", "TwoHop", "TwoHops")
     used = [word for word in public if any(f"{word}(" in code or f"{word}." in code for code in inputs.values())]
     return "\n".join([f"from workbench import {', '.join([*used, 'load', 'run'])}", "", *lines])
+
+
+def notebook(result: Result) -> str:
+    """A Jupyter notebook, as its JSON, that makes the result again and shows it."""
+    about = f"{result.title}\n\n{result.finding}\n\nMethod: {result.reference}"
+    cells = [
+        {"cell_type": "raw", "id": "about", "metadata": {}, "source": about},  # foreign texts: never as Markdown
+        *(
+            {
+                "cell_type": "code",
+                "id": name,
+                "metadata": {},
+                "execution_count": None,
+                "outputs": [],
+                "source": source,
+            }
+            for name, source in (("run", python_lines(result)), ("show", "result"))
+        ),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return json.dumps(
+        {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}, indent=1
+    )
 
 
 def command_line(result: Result) -> str | None:
     """The shell command that makes the result again, or None if an input can only be given in Python.
 
-    Prompts with targets, or with characters that a terminal may act on, and two-hop prompts of one's own
-    travel in a file that the first lines of the command write.
+    Prompts with targets, or with characters that a terminal may act on, and pairs and two-hop prompts of
+    one's own travel in a file that the first lines of the command write.
     """
     options = [f"--model={result.model.get('name', '')}"]
     options += [f"--{name}={value}" for name, value in _loading(result.model).items()]
@@ -46,10 +70,12 @@ def command_line(result: Result) -> str | None:
         if told.get("type") == "prompts":
             file = "" if all(map(_is_plain, told["prompts"])) else _file("prompts", told["prompts"])
             options += ["--prompts=prompts.jsonl"] if file else _prompt_options(told["prompts"])
-        elif told.get("type") == "two_hops" and not _bundled(told):
-            file = _file(name, told["two_hops"])
+        elif bundled := _bundled(told):
+            options += [f"--{name}={bundled[1]}"] if bundled[1] else []
+        elif told.get("type") in ("pairs", "two_hops"):
+            file = _file(name, told[told["type"]])
             options += [f"--{name}={name}.jsonl"]
-        elif not _bundled(told):
+        else:
             return None
     options += [f"--{name.replace('_', '-')}={_shell_value(value)}" for name, value in result.params.items()]
     words = [f"workbench run {shlex.quote(result.analysis)}", *map(shlex.quote, options)]
@@ -75,11 +101,16 @@ def _file(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join([f"cat > {name}.jsonl <<'END'", *map(json.dumps, rows), "END", ""])
 
 
-def _bundled(told: Mapping[str, Any]) -> str:
-    """The type of an input that is the set which ships with the workbench, else nothing."""
-    kinds = {"needles": Needles, "two_hops": TwoHops}
+def _bundled(told: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The type of an input that ships with the workbench, and its name unless it is what is taken without one."""
+    kinds = {"needles": Needles, "pairs": Pairs, "two_hops": TwoHops}
     kind = kinds.get(told.get("type", ""))
-    return kind.__name__ if kind is not None and told == kind.bundled().describe() else ""
+    if kind is None:
+        return None
+    if told == kind.bundled().describe():
+        return kind.__name__, ""
+    names = ("greater_than", "sums") if kind is Pairs else ()
+    return next(((kind.__name__, name) for name in names if told == kind.read(name).describe()), None)
 
 
 def _shell_value(value: Any) -> str:
@@ -97,8 +128,11 @@ def _python_load(model: Mapping[str, Any]) -> str:
 def _python_input(told: Mapping[str, Any]) -> str:
     if told.get("type") == "prompts":
         return _call("Prompts.of", [_python_prompt(row) for row in told["prompts"]])
-    if kind := _bundled(told):
-        return f"{kind}.bundled()"
+    if bundled := _bundled(told):
+        kind, name = bundled
+        return f"{kind}.read({name!r})" if name else f"{kind}.bundled()"
+    if told.get("type") == "pairs":
+        return _call("Pairs.of", [_call("Pair.from_row", [repr(row)]) for row in told["pairs"]])
     if told.get("type") == "two_hops":
         hops = [_call("TwoHop.from_row", [repr(row)]) for row in told["two_hops"]]
         return _call("TwoHops.of", hops)

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 import workbench
+from apps.uploads import upload_button, uploaded
 from workbench import catalog, prompts
 from workbench.entry import Entry, Input
 from workbench.knobs import Knob, show
@@ -97,16 +98,20 @@ def _knob(analysis: str, knob: Knob) -> Any:
 
 
 def _input(analysis: str, one: Input) -> str:
+    key = _key(analysis, one.name)
     typed = [TYPED] if one.type == "Prompts" else []
-    return st.selectbox(
-        one.name.replace("_", " "),
-        [*typed, *_bundled(one.type)],
-        key=_key(analysis, one.name),
-        help=f"{one.doc} Choose a set that ships with the workbench, or write the path of a JSONL file.",
-        accept_new_options=True,
-        bind="query-params",
-        width=2 * _WIDTH,
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom", width="content"):
+        choice = st.selectbox(
+            one.name.replace("_", " "),
+            [*typed, *_bundled(one.type), *uploaded()],
+            key=key,
+            help=f"{one.doc} Choose a set that ships with the workbench, or write the path of a JSONL or CSV file.",
+            accept_new_options=True,
+            bind="query-params",
+            width=2 * _WIDTH,
+        )
+        upload_button(key)
+    return choice
 
 
 @cache

@@ -1,5 +1,6 @@
 """The pages of the dashboard without a browser: controls, runs, failures, links."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -194,6 +195,20 @@ def test_a_knob_that_cannot_be_read_is_one_sentence_and_no_run(toys, knob, text,
     assert told.replace(r"\_", "_") in page.error[0].value.replace(r"\_", "_")
     assert page.button(key="run").disabled
     assert not page.exception
+
+
+def test_an_uploaded_file_is_kept_by_its_digest_and_chosen(toys):
+    page = open_page("word_count")
+    foreign = "../../<b>mine</b>.csv"
+    page.file_uploader(key="word_count.prompts file").set_value((foreign, b"text\none two three\n", "text/csv")).run()
+    assert not page.exception
+    chosen = Path(page.selectbox(key="word_count.prompts").value)
+    assert chosen.parent == service().store.root / "uploads"
+    assert re.fullmatch(r"[0-9a-f]{16}\.csv", chosen.name)
+    result = service().store.get(press_run(page).query_params["run"])
+    assert [prompt["text"] for prompt in result.inputs["prompts"]["prompts"]] == ["one two three"]
+    page.file_uploader(key="word_count.prompts file").set_value(("bad.jsonl", b"{", "text/plain")).run()
+    assert any("line 1" in error.value and "not JSON" in error.value for error in page.error)
 
 
 def test_an_empty_prompt_is_one_sentence(toys):

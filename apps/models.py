@@ -1,6 +1,7 @@
 """The models that this process has loaded. Torch is imported when the first one is asked for."""
 
 import logging
+import os
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from workbench.model import Model
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
-_KEPT = 2
-"""Models in memory; the one that was used longest ago makes room."""
+_SHARE = 0.4
+"""The share of the machine's memory that the weights of all kept models may take."""
+_UNTOLD = 4e9
+"""Bytes that they may take where the machine does not tell its memory."""
 
 
 class Models:
@@ -46,7 +49,7 @@ class Models:
                 found = load(name, dtype=None if dtype == "auto" else dtype)
         with self._lock:
             others = [one for one in self._loaded if one is not found]
-            self._loaded = [*others, found][-_KEPT:]
+            self._loaded = _affordable([*others, found], _budget())
         return found
 
 
@@ -55,6 +58,24 @@ def offline_names() -> list[str]:
     bundled = sorted(file.parent.name for file in (data_folder() / "models").glob("*/config.json"))
     names = [*bundled, *(f"planted:{name}" for name in PLANTED), "gemma-3-270m"]
     return sorted(names, key=lambda name: name != tour_model())
+
+
+def _affordable(models: "list[Model]", budget: float) -> "list[Model]":
+    """The newest models whose weights fit into so many bytes together, and the newest one in any case."""
+    kept: list[Model] = []
+    for one in reversed(models):
+        budget -= one.parameters * one.dtype.itemsize
+        if kept and budget < 0:
+            break
+        kept.insert(0, one)
+    return kept
+
+
+def _budget() -> float:
+    """Bytes for the weights of all kept models."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):  # Windows does not tell
+        return _UNTOLD
+    return _SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _fits(model: "Model", name: str, dtype: str) -> bool:

@@ -15,6 +15,7 @@ from toys import HEADER, WORD_COUNT, Toy, toy_package
 
 from apps import service as service_module
 from apps.controls import TYPED, read_inputs
+from apps.models import _affordable, _budget
 from apps.screens.welcome import QUESTIONS
 from apps.service import service
 from apps.wording import counted, duration, inert, size
@@ -438,6 +439,14 @@ def test_an_axis_that_a_picture_does_not_show_has_a_select_box(toys):
     assert "head 2 c" in page.get("plotly_chart")[0].proto.spec
     box.set_value(0).run()
     assert "head 0" in page.get("plotly_chart")[0].proto.spec
+
+
+def test_models_stay_loaded_while_their_weights_fit():
+    old, middle, new = (SimpleNamespace(parameters=count, dtype=np.dtype("float32")) for count in (10, 20, 30))
+    assert _affordable([old, middle, new], 240) == [old, middle, new]
+    assert _affordable([old, middle, new], 239) == [middle, new]
+    assert _affordable([old, middle, new], 1) == [new]
+    assert 1e8 < _budget() < 1e14
 
 
 def test_the_first_page_lists_the_newest_findings(toys):

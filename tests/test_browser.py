@@ -6,7 +6,7 @@ import re
 import time
 import zipfile
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -253,6 +253,67 @@ def test_results_are_collected_compared_and_exported_as_one_report(tab, browser,
     assert len(runs) == 2
     compared = tab(f"compare?first={runs[0]}&second={runs[1]}")
     compared.get_by_text("The largest change is").or_(compared.get_by_text("single values differ")).first.wait_for()
+
+
+def choose_page(page, section: str, title: str) -> None:
+    """Open a page by the menu at the top."""
+    page.get_by_text(section, exact=True).first.click()
+    page.get_by_text(title, exact=True).last.click()
+    page.get_by_role("heading", name=title, exact=True).wait_for()
+
+
+def test_a_head_found_on_one_page_is_ablated_on_the_next_and_all_is_reported(tab, browser, tmp_path):
+    follow_a_head(tab(f"logit_lens?{urlencode({'prompts': PROMPTS[0]})}"), browser, tmp_path)
+
+
+@pytest.mark.real
+def test_the_same_way_on_a_real_model(tab, browser, tmp_path):
+    folder = os.environ.get("WORKBENCH_REAL_MODEL")
+    if not folder:
+        pytest.skip("no real model: set WORKBENCH_REAL_MODEL to the folder of gemma-3-270m")
+    prompt = "After lunch Jane and Lisa walked to the church, where Lisa handed a camera to"
+    follow_a_head(tab(f"logit_lens?{urlencode({'model': folder, 'prompts': prompt})}"), browser, tmp_path)
+
+
+def follow_a_head(page, browser, folder: Path) -> None:
+    """Lens, click, attribution, head page, ablation: one way through the pages, and a report that opens offline."""
+    press_run(page)
+    finding(page)
+    page.get_by_role("button", name="Add to report").click()
+    settle(page)
+    click_cell(page, page.locator("[data-testid=stPlotlyChart]").first, 0.99, 0.6)
+    page.get_by_text("At layer").first.wait_for()
+    choose_page(page, "Look", "Direct logit attribution")
+    press_run(page)
+    top = re.search(r"largest head (L(\d+)\.H(\d+))", finding(page))
+    assert top is not None
+    page.get_by_role("button", name="Add to report").click()
+    choose_page(page, "Find", "Head")
+    for axis, number in (("layer", top[2]), ("head", top[3])):
+        field = page.get_by_role("spinbutton", name=axis)
+        field.fill(number)
+        field.press("Enter")
+        settle(page)
+    page.get_by_text(f"{top[1]} is number 1 in head").wait_for()
+    page.get_by_role("link", name="Ablate it").click()
+    page.get_by_role("heading", name="Edited generation", exact=True).wait_for()
+    assert page.get_by_role("textbox", name="edits").input_value() == f"zero {top[1]}"
+    press_run(page)
+    told = finding(page)
+    page.get_by_role("button", name="Add to report").click()
+    choose_page(page, "Keep", "Report")
+    page.get_by_text("opens with no network").wait_for()
+    settle(page)
+    with page.expect_download() as expected:
+        page.get_by_role("button", name="HTML", exact=True).click()
+    file = folder / "report.html"
+    expected.value.save_as(file)
+    offline = browser.new_context(offline=True).new_page()
+    offline.goto(file.as_uri())
+    assert offline.get_by_text(told).count() >= 1
+    for title in ("Logit lens", "Direct logit attribution", "Edited generation"):
+        assert offline.get_by_role("heading", name=title).count() >= 1
+    offline.context.close()
 
 
 def test_a_nasty_prompt_stays_a_text(tab):

@@ -14,7 +14,7 @@ from workbench.result import Result
 
 _FOLLOW = {
     "attention_patterns": ("See where it attends", {"layer": "{layer}", "head": "{head}"}),
-    "edited_generation": ("Ablate it and see what the model says", {"edits": "zero L{layer}.H{head}.z"}),
+    "edited_generation": ("Ablate it and see what the model says", {"edits": "zero L{layer}.H{head}"}),
 }
 """Pages that take a head over: the words of the link, and the knobs it sets."""
 

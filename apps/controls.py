@@ -1,6 +1,6 @@
 """Controls: widgets for the inputs and knobs of an analysis, made from its entry."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -63,6 +63,8 @@ def adopt(result: Result) -> None:
         if given.get("type") == "prompts":
             st.session_state["prompts"] = "\n".join(prompt["text"] for prompt in given["prompts"])
             st.session_state[_key(entry.name, one.name)] = TYPED
+        elif (known := _bundled_as(one.type, given)) is not None:
+            st.session_state[_key(entry.name, one.name)] = known
     for knob in entry.knobs:
         with suppress(KeyError, ValueError):
             value = knob.parse(result.params[knob.name])
@@ -119,6 +121,11 @@ def _bundled(kind: str) -> list[str]:
     """The bundled sets that can be read as inputs of this type."""
     names = sorted(file.stem for file in (prompts.data_folder() / "prompts").glob("*.jsonl"))
     return [name for name in names if _can_read(kind, name)]
+
+
+def _bundled_as(kind: str, given: Mapping[str, Any]) -> str | None:
+    """The bundled set that a result describes as its input, if it is one."""
+    return next((name for name in _bundled(kind) if _reader(kind)(name).describe() == given), None)
 
 
 def _can_read(kind: str, name: str) -> bool:

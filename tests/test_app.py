@@ -14,13 +14,14 @@ from streamlit.testing.v1 import AppTest
 from toys import HEADER, WORD_COUNT, Toy, toy_package
 
 from apps import service as service_module
-from apps.controls import TYPED, read_inputs
+from apps.controls import TYPED, _bundled_as, read_inputs
 from apps.models import _affordable, _budget
 from apps.screens.welcome import QUESTIONS
 from apps.service import service
 from apps.wording import counted, duration, inert, size
 from workbench import catalog
 from workbench.entry import FAMILIES, Entry, Input
+from workbench.pairs import Pairs
 from workbench.prompts import Prompts
 from workbench.result import Check, Named, Result
 from workbench.views import Heatmap, Lines, Table
@@ -470,6 +471,11 @@ def test_the_server_is_private_and_quiet():
     assert settings["server"]["address"] == "127.0.0.1"
     assert settings["server"]["fileWatcherType"] == "none"
     assert settings["browser"]["gatherUsageStats"] is False
+
+
+def test_a_bundled_set_is_known_again_by_what_a_result_says_of_it():
+    assert _bundled_as("Pairs", Pairs.read("sums").describe()) == "sums"
+    assert _bundled_as("Pairs", {"type": "pairs", "pairs": []}) is None
 
 
 def test_inputs_that_the_dashboard_cannot_give_are_named():

@@ -1,0 +1,150 @@
+"""Training finds planted features again, sees every layer in one pass, and does not depend on being stopped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from workbench import edited, load, trace
+from workbench.coders import attach, fit
+from workbench.coders.training import Recipe, train_transcoders
+from workbench.coders.training.buffer import Buffer, Pairs
+from workbench.coders.training.learner import Learner
+from workbench.coders.training.thresholds import count_active, jump
+from workbench.model import Model
+from workbench.progress import Cancelled, listening
+from workbench.prompts import Prompts
+
+D, TRUE = 32, 40
+
+
+@pytest.fixture(scope="module")
+def sparse() -> Model:
+    return load("planted:sparse_mlp")
+
+
+@pytest.fixture(scope="module")
+def texts() -> Prompts:
+    words = ["red", "green", "blue", "cat", "dog", "owl", "stone", "river", "runs", "sleeps", "flows"]
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randint(len(words), (60, 30), generator=generator).tolist()
+    return Prompts.of(*(" ".join(words[number] for number in row) for row in rows))
+
+
+class PlantedPairs:
+    """Outputs of a sparse transcoder with unit directions, and inputs in which its features are rarely active."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(7)
+        self.reads, self.writes = (self._directions() for _ in range(2))
+
+    def _directions(self) -> torch.Tensor:
+        rows = torch.randn(TRUE, D, generator=self.generator)
+        return rows / rows.norm(dim=1, keepdim=True)
+
+    def draw(self, count: int) -> Pairs:
+        active = torch.rand(count, TRUE, generator=self.generator) < 0.05
+        values = active * (0.5 + torch.rand(count, TRUE, generator=self.generator))
+        return Pairs(values @ self.reads, values @ self.writes + 0.3)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(width=64, k=3, steps=1500, batch=512, buffer=512, rate=3e-3, dead_after=20_000),
+        Recipe(width=64, activation="relu", sparsity=0.02, steps=1500, batch=512, buffer=512, rate=3e-3),
+    ],
+    ids=lambda recipe: recipe.activation,
+)
+def test_planted_features_are_found_again(recipe: Recipe) -> None:
+    planted = PlantedPairs()
+    learner = Learner(recipe, 0, planted.draw(4096))
+    for _ in range(recipe.steps):
+        missed = learner.learn(planted.draw(recipe.batch))
+    found = learner.finished()
+    cosines = found.w_dec / found.w_dec.norm(dim=1, keepdim=True).clamp_min(1e-9) @ planted.writes.T
+    rows, columns = linear_sum_assignment(-cosines.numpy())
+    best = cosines[rows, columns]
+    assert float((best > 0.9).float().mean()) > 0.9
+    assert float(best.mean()) > 0.9
+    assert missed < 0.2
+    fresh = planted.draw(2000)
+    gap = (fresh.y - found.predict(fresh.x)).square().sum() / (fresh.y - fresh.y.mean(0)).square().sum()
+    assert float(gap) == pytest.approx(missed, abs=0.05), "the finished coder works on activations as they are"
+
+
+def test_jumprelu_learns_thresholds_that_leave_few_features_active() -> None:
+    planted = PlantedPairs()
+    recipe = Recipe(width=64, activation="jumprelu", sparsity=0.01, steps=800, batch=512, buffer=512, rate=3e-3)
+    learner = Learner(recipe, 0, planted.draw(4096))
+    for _ in range(recipe.steps):
+        missed = learner.learn(planted.draw(recipe.batch))
+    dear, free = learner.finished(), Learner(replace(recipe, sparsity=0.0), 0, planted.draw(4096))
+    for _ in range(recipe.steps):
+        free.learn(planted.draw(recipe.batch))
+    x = planted.draw(2000).x
+    count = [float((one.encode(x) != 0).sum(-1).float().mean()) for one in (dear, free.finished())]
+    assert count[0] < 0.6 * count[1]
+    assert missed < 0.4
+
+
+def test_the_gradient_of_a_threshold_is_that_of_the_mean_under_a_small_spread() -> None:
+    """Numerically: many pre-activations spread evenly, the threshold moved by a little, the sums compared."""
+    pre = torch.linspace(-1, 2, 300_001, dtype=torch.float64)[:, None]
+    threshold = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+    for function in (jump, count_active):
+        (slope,) = torch.autograd.grad(function(pre, threshold, 0.2).mean(), threshold)
+        shift = 1e-3
+        moved = [function(pre, threshold.detach() + step, 0.2).mean() for step in (shift, -shift)]
+        assert float(slope) == pytest.approx(float(moved[0] - moved[1]) / (2 * shift), rel=0.01)
+
+
+def test_all_layers_learn_from_one_pass_and_stand_in_for_the_mlps(sparse: Model, texts: Prompts) -> None:
+    recipe = Recipe(width=32, k=4, steps=250, batch=256, buffer=1024, rate=1e-2, skip=True, dead_after=5000)
+    coders = train_transcoders(sparse, texts, recipe)
+    assert list(coders) == [0, 1]
+    assert max(coders.card["missed"].values()) < 0.02
+    with edited(sparse, [attach(fit(coders, sparse), keep_error=False, since=1)]):
+        logits = trace(sparse, "stone red cat", "logits").logits[0, -1]
+    assert sparse.tokenizer.decode(logits.argmax()) == "runs"
+
+
+@pytest.mark.parametrize("activation", ["topk", "jumprelu"])
+def test_a_stopped_training_goes_on_to_the_same_coders(sparse: Model, texts: Prompts, tmp_path, activation) -> None:
+    recipe = Recipe(width=16, k=3, activation=activation, steps=12, batch=200, buffer=400, dead_after=300)
+    whole = train_transcoders(sparse, texts, recipe)
+    state = tmp_path / "runs" / "state.safetensors"
+
+    def stop(done: int, total: int, label: str) -> None:
+        if label == "training transcoders" and done == 7:
+            raise Cancelled
+
+    with pytest.raises(Cancelled), listening(stop):
+        train_transcoders(sparse, texts, recipe, state=state)
+    resumed = train_transcoders(sparse, texts, recipe, state=state)
+    assert resumed.fingerprint == whole.fingerprint
+    with pytest.raises(ValueError, match="the state of another training"):
+        train_transcoders(sparse, texts, replace(recipe, k=2), state=state)
+
+
+def test_the_buffer_holds_the_model_s_own_pairs_each_once(sparse: Model) -> None:
+    texts = Prompts.of("red cat runs", "stone river flows blue")
+    buffer = Buffer(sparse, texts, (1,), Recipe(width=8, k=2, batch=7, buffer=7))
+    pairs = buffer.at(0)[1]
+    seen = [trace(sparse, text, ["L1.mlp_in", "L1.mlp_out"]) for text in texts]
+    found = torch.cat([pairs.x, pairs.y], dim=1)
+    rows = [torch.cat([one["L1.mlp_in"][0, 1:], one["L1.mlp_out"][0, 1:]], dim=1) for one in seen]
+    gaps = (found[:, None] - torch.cat(rows)[None]).abs().amax(-1)
+    assert sorted(gaps.argmin(1).tolist()) == list(range(7))
+    assert float(gaps.min(1).values.max()) < 1e-3
+
+
+def test_recipes_that_make_no_sense_are_refused() -> None:
+    for settings, sentence in (
+        ({"width": 8, "k": 9}, "top-9 of 8 features"),
+        ({"steps": 0}, "steps 0"),
+        ({"batch": 10, "buffer": 5}, "holds no batch"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            Recipe(**settings)

@@ -105,6 +105,28 @@ def test_all_gradients_of_one_pass_are_those_of_single_passes(precise_model: Mod
         assert torch.allclose(together.grad(site), alone, rtol=1e-6, atol=1e-10), str(site)
 
 
+def test_a_metric_of_the_last_position_needs_no_other_logits(precise_model: Model) -> None:
+    shapes = []
+
+    def at_the_end(logits: Tensor) -> Tensor:
+        shapes.append(logits.shape[1])
+        return (logits[:, -1, 5] - logits[:, -1, 6]).square().sum()
+
+    whole = trace(precise_model, TEXT, ["z", "L1.resid_pre", "logits@-1"], grads_of=at_the_end)
+    last = trace(precise_model, TEXT, ["z", "L1.resid_pre", "logits@-1"], grads_of=at_the_end, last_only=True)
+    assert shapes == [8, 1]
+    assert last.metric == pytest.approx(whole.metric, rel=1e-9)
+    torch.testing.assert_close(last["logits@-1"], whole["logits@-1"])
+    for site in ("L0.z", "L1.resid_pre"):
+        torch.testing.assert_close(last.grad(site), whole.grad(site), rtol=1e-6, atol=1e-12)
+
+
+def test_the_last_position_alone_is_refused_where_it_is_not_enough(precise_model: Model) -> None:
+    for prompts, sites in ((UNEQUAL, ["z"]), (TEXT, ["z", "logits"])):
+        with pytest.raises(ValueError, match="last_only: the prompts differ in length, or logits of other positions"):
+            trace(precise_model, prompts, sites, grads_of=lambda logits: logits.sum(), last_only=True)
+
+
 def test_a_metric_of_many_numbers_is_refused(precise_model: Model) -> None:
     with pytest.raises(ValueError, match=r"grads_of must give one number, it gave the shape \(1, 128\)"):
         trace(precise_model, TEXT, "L1.z", grads_of=lambda logits: logits[:, -1])

@@ -10,7 +10,7 @@ from torch.distributions import Categorical
 from torch.distributions.kl import kl_divergence
 
 from workbench import lens
-from workbench.lens import Readings, caps_logits, read_layers, read_out
+from workbench.lens import Readings, caps_logits, read_layers, read_out, read_tokens
 from workbench.tracer import trace
 from workbench.words import Site
 
@@ -58,6 +58,14 @@ def test_reads_every_layer_as_transformers_would(name: str) -> None:
     with torch.no_grad():
         found = read_out(small_model(name).bridge, streams_of(name))
     torch.testing.assert_close(found, plain_readings(name), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FINAL_NORMS)
+def test_some_tokens_read_alone_are_those_of_the_whole_vocabulary(name: str) -> None:
+    ids = torch.tensor([7, 127, 7, 0])
+    with torch.no_grad():
+        found = read_tokens(small_model(name).bridge, streams_of(name), ids)
+    torch.testing.assert_close(found, plain_readings(name)[..., ids], atol=1e-5, rtol=1e-5)
 
 
 def agree(found: Readings, table: Tensor, ids: Tensor) -> None:

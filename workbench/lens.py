@@ -29,10 +29,28 @@ def unembed(bridge: Any, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "
     Raises:
         ValueError: the architecture has no final norm (OPT-350m).
     """
+    _refuse_without_norm(bridge)
+    return bridge.unembed(bridge.ln_final(resid))
+
+
+def _refuse_without_norm(bridge: Any) -> None:
     if not reads_out(bridge):
         name = type(bridge.original_model).__name__
         raise ValueError(f"{name} has no final norm before its unembedding: its residual stream cannot be read out")
-    return bridge.unembed(bridge.ln_final(resid))
+
+
+def read_tokens(
+    bridge: Any, resid: Float[Tensor, "... d_model"], ids: Int[Tensor, " token"]
+) -> Float[Tensor, "... token"]:
+    """`read_out` for some tokens alone: the rest of the vocabulary is not computed.
+
+    Raises:
+        ValueError: the architecture has no final norm, or its unembedding is quantised.
+    """
+    _refuse_without_norm(bridge)
+    weight, bias = unembedding(bridge)
+    hidden = bridge.ln_final(resid).to(weight.dtype)
+    return cap(bridge, torch.nn.functional.linear(hidden, weight[ids], None if bias is None else bias[ids]))
 
 
 def cap(bridge: Any, logits: Float[Tensor, "... vocab"]) -> Float[Tensor, "... vocab"]:

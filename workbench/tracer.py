@@ -77,6 +77,7 @@ def trace(
     sites: Wanted,
     *,
     grads_of: Metric | None = None,
+    last_only: bool = False,
     stop_after: Site | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Trace:
@@ -91,6 +92,7 @@ def trace(
         sites: sites or their texts ("L9.resid_post", "L3.H2.z@-1"); a bare kind ("resid_post", "L*.z")
             means every layer.
         grads_of: a scalar function of the logits, whose gradient at every site is kept too.
+        last_only: make the logits of the last position alone, so that the function is given [batch, 1, vocab].
         stop_after: end the pass after this site, even if later ones were asked for (which then raises).
         dtype: store activations in this dtype instead of the model's.
 
@@ -108,7 +110,7 @@ def trace(
         model.check_site(site)
     if grads_of is not None and all(site.kind == "logits" for site in wanted):
         raise ValueError("a gradient is taken at a site before the logits: name at least one")
-    capture = _Capture(model, tokens, wanted, dtype)
+    capture = _Capture(model, tokens, wanted, dtype, last_only)
     stop = expand(stop_after, {})[0].whole if stop_after is not None else None
     grads, metric = capture.run(stop, grads_of)
     return Trace({site: capture.values[site] for site in wanted}, tokens, grads, metric)
@@ -128,6 +130,7 @@ class _Capture:
     tokens: Tokens
     wanted: tuple[Site, ...]
     dtype: torch.dtype | None
+    last_only: bool
     values: dict[Site, Tensor] = field(default_factory=dict)
     pending: set[Site] = field(default_factory=set)
     roots: dict[Site, Tensor] = field(default_factory=dict)
@@ -146,7 +149,9 @@ class _Capture:
                 keep = self._keeper(whole, parts, stop, rooted=grads_of is not None)
                 for handle in model.places.attach(whole, keep):
                     stack.callback(handle.remove)
-            only_last = grads_of is None and self._wants_only_last(logit_parts)
+            only_last = self._last_serves(logit_parts) and (self.last_only or grads_of is None)
+            if self.last_only and not only_last:
+                raise ValueError("last_only: the prompts differ in length, or logits of other positions are asked for")
             try:
                 logits = model.forward(tokens.ids, lengths=tokens.lengths, keep=int(only_last))
             except _Enough:
@@ -163,9 +168,9 @@ class _Capture:
                 raise ValueError("gradients need the whole pass: leave stop_after out")
             return self._backward(grads_of(logits))
 
-    def _wants_only_last(self, logits: list[Site]) -> bool:
-        """Whether the unembedding is needed at the last position alone."""
-        return bool(logits) and all(site.pos == -1 for site in logits) and len(set(self.tokens.lengths)) == 1
+    def _last_serves(self, logits: list[Site]) -> bool:
+        """Whether the wanted logits are those of the last position alone, the same one in all rows."""
+        return all(site.pos == -1 for site in logits) and len(set(self.tokens.lengths)) == 1
 
     def _keeper(
         self, whole: Site, parts: list[Site], stop: Site | None, rooted: bool
@@ -284,11 +289,8 @@ def estimate(model: Model, prompts: Asked, sites: Wanted, *, dtype: torch.dtype 
         if site.kind == "resid_pre" and site.layer and replace(site, kind="resid_post", layer=site.layer - 1) in wanted:
             continue
         numbers = torch.Size(whole_shape(site.kind, sizes, *tokens.ids.shape)).numel()
-        for unit, count in (
-            ("head", model.heads_at(site.kind)),
-            ("neuron", shape.d_mlp),
-            ("pos", tokens.ids.shape[1]),
-        ):
+        counts = {"head": model.heads_at(site.kind), "neuron": shape.d_mlp, "pos": tokens.ids.shape[1]}
+        for unit, count in counts.items():
             if getattr(site, unit) is not None:
                 numbers //= count
         total += numbers * (dtype or model.dtype).itemsize

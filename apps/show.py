@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas
 import streamlit as st
+from pandas.api.types import is_integer_dtype
 
 from apps.basket import collect_button
 from apps.selection import SHARED, choose, choose_on, index_on, selection
@@ -196,24 +197,35 @@ def _tables(result: Result, run: str) -> None:
 
 def _sheet(frame: pandas.DataFrame, key: str) -> None:
     """A table: first the rows of what is selected, then all; a click on a row selects what it is about."""
-    axes = [axis for axis in SHARED if axis in frame and pandas.api.types.is_integer_dtype(frame[axis])]
-    wanted = {axis: selection()[axis] for axis in axes if axis in selection()}
+    places = _places(frame)
+    wanted = {axis: selection()[axis] for axis in places if axis in selection()}
     if wanted:
-        rows = frame[(frame[list(wanted)] == pandas.Series(wanted)).all(axis=1)]
+        rows = frame[(places[list(wanted)] == pandas.Series(wanted)).all(axis=1)]
         told = ", ".join(f"{words_of(axis)} {index}" for axis, index in wanted.items())
         st.caption(f"At {told}: {counted(len(rows), 'row')} of {len(frame):,}")
         if len(rows):
             st.dataframe(_readable(rows), hide_index=True, key=f"{key} selected")
     listen: dict[str, Any] = {}
-    if axes:
-        listen = {"on_select": partial(_row_clicked, frame, axes, key), "selection_mode": "single-row"}
+    if len(places.columns):
+        listen = {"on_select": partial(_row_clicked, places, key), "selection_mode": "single-row"}
     st.dataframe(_readable(frame), hide_index=True, key=key, **listen)
 
 
-def _row_clicked(frame: pandas.DataFrame, axes: list[str], key: str) -> None:
+def _places(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """What each row is about: a column for each shared axis, from numbers or from names such as L3.H2."""
+    found = {axis: frame[axis] for axis in SHARED if axis in frame and is_integer_dtype(frame[axis])}
+    for axis in ("head", "neuron", "feature"):
+        if axis in frame and axis not in found:
+            parts = frame[axis].astype(str).str.extract(r"^L(\d+)\.[HNF](\d+)$")
+            if len(parts) and parts.notna().all(axis=None):
+                found |= {"layer": parts[0].astype(int), axis: parts[1].astype(int)}
+    return pandas.DataFrame({axis: found[axis] for axis in SHARED if axis in found}, index=frame.index)
+
+
+def _row_clicked(places: pandas.DataFrame, key: str) -> None:
     """Select what the clicked row is about."""
     if rows := st.session_state[key].selection.rows:
-        choose(**{axis: int(frame.iloc[rows[0]][axis]) for axis in axes})
+        choose(**{str(axis): int(index) for axis, index in places.iloc[rows[0]].items()})
 
 
 def _readable(frame: pandas.DataFrame) -> pandas.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -18,6 +19,7 @@ from apps.controls import TYPED, _bundled_as, read_inputs
 from apps.models import _affordable, _budget
 from apps.screens.welcome import QUESTIONS
 from apps.service import service
+from apps.show import _places
 from apps.wording import counted, duration, inert, size
 from workbench import catalog
 from workbench.entry import FAMILIES, Entry, Input
@@ -339,6 +341,13 @@ def test_a_selection_that_an_array_does_not_have_is_ignored(toys):
     run = service().store.put(result, "key")
     assert open_page("word_count", run=run, at="layer8").selectbox(key=f"{run} 0 layer").value == 1
     assert open_page("word_count", run=run, at="layer5.nonsense7").selectbox(key=f"{run} 0 layer").value == 0
+
+
+def test_rows_are_about_the_places_that_they_name():
+    frame = pandas.DataFrame({"head": ["L3.H2", "L11.H0"], "layer": [3, 11], "number": [2, 0], "pos": [0.5, 1.0]})
+    assert _places(frame).to_dict("list") == {"layer": [3, 11], "head": [2, 0]}
+    assert _places(pandas.DataFrame({"head": ["L3.H2", "all"], "neuron": [1, 2]})).to_dict("list") == {"neuron": [1, 2]}
+    assert _places(pandas.DataFrame({"word": ["L3.H2"]})).empty
 
 
 def test_every_family_belongs_to_one_question():

@@ -5,7 +5,7 @@ import torch
 from small_models import WORDS, forgetful_model, plain_twin, prompt_ids, small_model
 from torch import Tensor
 
-from workbench.attention import TopKeys, Trunk, prefill, read_rows, refuse_lost_keys
+from workbench.attention import TopKeys, Trunk, prefill, read_rows, refuse_lost_keys, stream_rows
 from workbench.cache import empty_cache, keeps, layer_of
 from workbench.model import Model
 
@@ -105,3 +105,31 @@ def test_refuses_a_model_without_scores() -> None:
 
 def test_no_hook_is_left(tiny_model: Model) -> None:
     read_rows(tiny_model, prompt_ids(), empty_cache())
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama", "Gemma3", "GPTNeoX parallel"])
+@pytest.mark.parametrize("chunk", [1, 4, 512])
+def test_streamed_rows_are_those_of_the_full_map(name: str, chunk: int) -> None:
+    """Two prompts of unequal length, some queries at a time."""
+    model, prompts = small_model(name), [prompt_ids(), prompt_ids(seed=1, length=5)]
+    found: dict[int, list[Tensor]] = {}
+    starts: dict[int, list[int]] = {}
+
+    def take(layer: int, start: int, rows: Tensor) -> None:
+        found.setdefault(layer, []).append(torch.nn.functional.pad(rows, (0, WORDS - rows.shape[-1])))
+        starts.setdefault(layer, []).append(start)
+
+    stream_rows(model, model.tokens_of(prompts), {"pattern": take}, chunk=chunk)
+    patterns = torch.stack([torch.cat(found[layer], dim=2) for layer in sorted(found)], dim=1)
+    for row, ids in enumerate(prompts):
+        expected = maps(name, ids)[0]
+        torch.testing.assert_close(patterns[row, :, :, : len(ids), : len(ids)], expected, atol=1e-5, rtol=1e-4)
+    assert starts[0] == list(range(0, WORDS, chunk))
+
+
+def test_a_long_prompt_is_not_streamed_where_keys_are_lost() -> None:
+    model = forgetful_model()
+    tokens = model.tokens_of([prompt_ids()])
+    stream_rows(model, tokens, {"z": lambda *_: None}, chunk=WORDS)
+    with pytest.raises(ValueError, match="its hooked attention keeps no keys"):
+        stream_rows(model, tokens, {"z": lambda *_: None}, chunk=WORDS - 1)

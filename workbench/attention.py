@@ -1,9 +1,11 @@
 """Rows of attention, taken where they are needed: no map of a long context is ever held.
 
-`RowReader` continues a prompt whose keys and values are cached, and reduces the score rows of the new
-queries to their largest key inside the hook, layer by layer.
+`read_rows` continues a prompt whose keys and values are cached, and reduces the score rows of the new
+queries to their largest key inside the hook, layer by layer. `stream_rows` runs whole prompts some queries
+at a time, for everything else that is made of rows.
 """
 
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +17,11 @@ from torch import Tensor
 from workbench.cache import empty_cache, filled_cache, keeps, layer_of
 from workbench.metrics import top_two_margin
 from workbench.model import Model
+from workbench.tokens import Tokens
 from workbench.words import Site
+
+Take = Callable[[int, int, Tensor], None]
+"""Called as take(layer, start, activation), with the activation at the positions from `start` on."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +115,40 @@ def read_rows(model: Model, ids: list[int], cache: Any) -> tuple[Float[Tensor, "
         logits = model.forward(torch.tensor([ids], device=model.device), cache=cache)
     keys = torch.stack([found[layer][0] for layer in layers])
     return logits[0].float(), TopKeys(keys, torch.stack([found[layer][1] for layer in layers]))
+
+
+def stream_rows(model: Model, tokens: Tokens, takes: Mapping[str, Take], *, chunk: int = 512) -> None:
+    """Run prompts some queries at a time, and show each layer's activations to functions that reduce them.
+
+    Of scores and patterns there are never more than `chunk` rows of one layer at once; prompts of up to
+    `chunk` tokens are run in one pass, longer ones over a key-value cache.
+
+    Args:
+        model: a loaded model.
+        tokens: the prompts, padded on the right.
+        takes: for some kinds of site the function that gets their activations, in every layer that has them.
+        chunk: queries at once, 1 or more.
+
+    Raises:
+        ValueError: a kind that the model has not, or a long prompt on a model that keeps no keys.
+    """
+    length = tokens.ids.shape[1]
+    cache = empty_cache() if length > chunk else None
+    if cache is not None:
+        refuse_lost_keys(model)
+
+    def watch(kind: str, layer: int) -> None:
+        def show(value: Tensor) -> None:
+            assert model.current_pass is not None, "hooks fire inside a pass"
+            takes[kind](layer, model.current_pass.offset, value)
+
+        model.check_site(Site(kind, layer))
+        for handle in model.places.attach(Site(kind, layer), show):
+            stack.callback(handle.remove)
+
+    with ExitStack() as stack, torch.no_grad(), model.lock:
+        for kind in takes:
+            for layer in model.capabilities.served.get(kind) or (0,):  # a missing kind is refused by its name
+                watch(kind, layer)
+        for start in range(0, length, chunk):
+            model.forward(tokens.ids[:, start : start + chunk], lengths=tokens.lengths, cache=cache, keep=1)

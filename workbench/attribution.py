@@ -224,15 +224,32 @@ class _Run:
 
     def _norm_behind(self, kind: str, layer: int, raw: Float[Tensor, " d_model"]) -> FrozenNorm:
         """What stands between a branch and the stream."""
-        parts = self.model.places.blocks[layer].children()
-        norms = [part.original_component for part in parts if isinstance(part, QuietNorm)]
-        way = norm_between(raw.to(self.model.dtype), self.at(kind, layer), norms)
-        if not way.gap <= _NO_WAY:
-            raise ValueError(
-                f"L{layer}.{kind}: {self.model.name} adds neither a multiple of what its units give nor one of "
-                f"the block's norms of it (nearest: {way.gap:.0e} off), so it cannot be split"
-            )
-        return way
+        return norm_behind(self.model, Site(kind, layer), raw, self.at(kind, layer))
+
+
+def norm_behind(
+    model: Model, site: Site, raw: Float[Tensor, " d_model"], written: Float[Tensor, " d_model"]
+) -> FrozenNorm:
+    """What stands between a branch (an attention, an MLP) and the stream, frozen at one position.
+
+    Args:
+        model: a loaded model.
+        site: the branch's output, `attn_out` or `mlp_out` of a layer.
+        raw: what the units and the bias of the branch give at the position.
+        written: what the site holds there.
+
+    Raises:
+        ValueError: the architecture changes the branch in an unknown way before it is added.
+    """
+    parts = model.places.blocks[site.block].children()
+    norms = [part.original_component for part in parts if isinstance(part, QuietNorm)]
+    way = norm_between(raw.to(model.dtype), written, norms)
+    if not way.gap <= _NO_WAY:
+        raise ValueError(
+            f"{site}: {model.name} adds neither a multiple of what its units give nor one of "
+            f"the block's norms of it (nearest: {way.gap:.0e} off), so it cannot be split"
+        )
+    return way
 
 
 def _has(model: Model, *kinds: str) -> bool:

@@ -1,0 +1,146 @@
+"""The transcoder circuit of a planted model is the planted one, and what it says adds up."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from workbench import load, run
+from workbench.circuits.exchange import circuit_of_result, read_circuit, save_circuit
+from workbench.circuits.frozen import freeze_run
+from workbench.circuits.graph import explain
+from workbench.circuits.pruning import score
+from workbench.circuits.targets import difference_target, top_logits
+from workbench.coders.circuit_tracer import save_circuit_tracer
+from workbench.coders.coder import Transcoder, Transcoders
+from workbench.coders.planting import planted_coders
+from workbench.prompts import Prompt, Prompts
+from workbench.result import Result
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load("planted:sparse_mlp")
+
+
+@pytest.fixture(scope="module")
+def result(model):
+    return run("transcoder_circuit", model, Prompts.of("stone red cat"), node_threshold=1.0, edge_threshold=1.0)
+
+
+def test_finds_the_planted_edges_with_their_signs(result):
+    labels = {node["id"]: node["label"] for node in result.tables["nodes"]}
+    edges = {(labels[edge["source"]], labels[edge["target"]]): edge["weight"] for edge in result.tables["edges"]}
+    colour, animal = "L0.F0@3 a colour before", "L0.F1@3 an animal now"
+    expected = {
+        ("token 'red'@2", colour): 1.0,
+        ("token 'cat'@3", animal): 1.0,
+        (colour, "L1.F0@3 a coloured animal"): 2.25,
+        (animal, "L1.F0@3 a coloured animal"): 1.5,
+        (colour, "L1.F1@3 an animal"): -1.125,
+        (animal, "L1.F1@3 an animal"): 1.5,
+    }
+    assert {pair: edges[pair] for pair in expected} == pytest.approx(expected, abs=2e-3)
+    assert result.passed
+    assert "The logit of 'runs' is" in result.finding
+
+
+def test_paths_hold_the_inhibiting_one(result):
+    paths = {row["path"]: row["product"] for row in result.tables["paths"]}
+    through = "token 'red'@2 → L0.F0@3 (a colour before) → {} → 'runs'"
+    assert paths[through.format("L1.F0@3 (a coloured animal)")] > 0
+    against = paths[through.format("L1.F1@3 (an animal)")]
+    direct = next(row["direct"] for row in result.tables["features"] if row["name"] == "an animal")
+    assert against == pytest.approx(direct * -1.125 / 0.375 * 1.0 / 0.75 * 0.75 / 0.75, rel=5e-2)
+
+
+def test_the_accounting_adds_up_and_no_error_is_left(result):
+    (row,) = result.tables["accounting"]
+    parts = ("feature", "error", "token", "position", "first", "bias", "left_out")
+    assert sum(row[part] for part in parts) == pytest.approx(row["value"], rel=1e-5)
+    assert abs(row["error"]) < 1e-5
+    share = result.named("error_share").values
+    assert abs(share[:, 1:][result.named("active").values[:, 1:] > 0]).max() < 1e-3
+    assert result.scalars["replacement"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_ablating_the_circuit_costs_more_than_ablating_random_features(result):
+    curve, random = result.named("ablated").values, result.named("ablated_random").values
+    assert curve[0] == pytest.approx(result.tables["targets"][0]["value"], rel=1e-4)
+    assert curve[0] - curve[1] > 2 * (random[0] - random[1])
+
+
+def test_a_difference_of_logits_is_that_of_the_library(model):
+    prompt = Prompts.of(Prompt("stone red cat", target="runs", distractor="sleeps"))
+    found = run("transcoder_circuit", model, prompt)
+    frozen = freeze_run(model, model.tokens("stone red cat"))
+    aim = difference_target(model, frozen, model.token("runs"), model.token("sleeps"))
+    graph = explain(frozen, planted_coders("planted:sparse_mlp"), [aim])
+    assert found.tables["accounting"][0]["feature"] == pytest.approx(float(graph.sums("feature")[-1]), rel=1e-5)
+    assert found.scalars["completeness"] == pytest.approx(score(graph).completeness, abs=1e-6)
+    assert found.finding.startswith("'runs' - 'sleeps' is")
+
+
+def test_coders_come_from_a_folder_and_fewer_nodes_leave_the_rest_in_the_accounting(model, tmp_path):
+    coders = planted_coders("planted:sparse_mlp")
+    folder = save_circuit_tracer(coders, tmp_path / "coders")
+    found = run("transcoder_circuit", model, Prompts.of("stone red cat"), coders=str(folder), max_nodes=1)
+    (row,) = found.tables["accounting"]
+    assert found.scalars["feature_nodes"] == 1
+    assert row["left_out"] != 0
+    assert found.passed
+    assert any("left_out" in note for note in found.notes)
+
+
+def test_mistakes_are_refused(model):
+    with pytest.raises(ValueError, match="one prompt, found 2"):
+        run("transcoder_circuit", model, Prompts.of("red cat", "blue river"))
+    with pytest.raises(ValueError, match="max_nodes must be 1 or more, found 0"):
+        run("transcoder_circuit", model, Prompts.of("red cat"), max_nodes=0)
+    with pytest.raises(ValueError, match="against 'cat' needs a target"):
+        run("transcoder_circuit", model, Prompts.of("red cat"), against="cat")
+    other = load("planted:copy")
+    with pytest.raises(ValueError, match="the MLPs of planted:copy are no transcoders"):
+        run("transcoder_circuit", other, Prompts.of("red cat"))
+
+
+def gemma_coders(model, frozen, width=256):
+    """Seeded transcoders of the real model's size, with thresholds that let eight features through at a token."""
+    generator = torch.Generator().manual_seed(0)
+    size = model.shape.d_model
+
+    def one(layer):
+        coder = Transcoder(
+            layer=layer,
+            w_enc=torch.randn(width, size, generator=generator) / size**0.5,
+            b_enc=torch.zeros(width),
+            w_dec=torch.randn(width, size, generator=generator),
+            b_dec=torch.zeros(size),
+        )
+        pre = coder.pre(frozen.layers[layer].mlp_in[1:]).flatten().sort(descending=True).values
+        return replace(coder, activation="jumprelu", threshold=pre[8 * (len(frozen.ids) - 1)].expand(width).clone())
+
+    return Transcoders("random", {layer: one(layer) for layer in range(model.shape.n_layers)})
+
+
+@pytest.mark.real
+def test_every_row_of_a_real_model_adds_up(real_model):
+    frozen = freeze_run(real_model, real_model.tokens("The capital of France is"))
+    graph = explain(frozen, gemma_coders(real_model, frozen), top_logits(real_model, frozen, most=3))
+    assert len(graph.features) > 500
+    assert graph.missing().max() < 1e-5
+    assert graph.gap < 1e-5
+
+
+def test_a_result_becomes_a_circuit_file_also_after_it_was_saved(result, tmp_path):
+    circuit = circuit_of_result(Result.load(result.save(tmp_path / "result")), "red-cat")
+    assert read_circuit(save_circuit(circuit, tmp_path / "circuit.json")) == circuit
+    ids = [node.node_id for node in circuit.nodes]
+    assert {"0_0_3", "1_0_3", "E_4_2"} <= set(ids)
+    assert [(link.source, link.target, link.weight) for link in circuit.links] == [
+        (edge["source"], edge["target"], edge["weight"]) for edge in result.tables["edges"]
+    ]
+    assert circuit.metadata["prompt_tokens"] == ["<bos>", "stone", "red", "cat"]
+    assert circuit.metadata["generation_settings"]["accounting"] == result.tables["accounting"]
+    with pytest.raises(KeyError, match="a circuit file is made of a result of transcoder_circuit"):
+        circuit_of_result(Result(), "red-cat")

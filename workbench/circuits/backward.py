@@ -1,0 +1,179 @@
+"""The layer sweep: from readings of the stream back to everything that wrote into it, without autograd.
+
+The gradient of many readings at one position is carried down the layers at once. Behind each MLP it is
+multiplied by what was written there, which gives the row of the graph; through each attention it goes by the
+transposed pattern. Positions right of the reading are never touched, and every product is of contiguous slices.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.circuits.frozen import FrozenLayer, FrozenNorms, FrozenRun
+from workbench.circuits.sources import Sources
+from workbench.circuits.targets import Target
+from workbench.progress import track
+
+_ROWS, _NUMBERS = 512, 1 << 26
+"""How many rows are carried at once, and how many numbers all of their gradients may hold."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Linear readings of the stream; `layers` is the number of layers for the final stream."""
+
+    layers: Int[Tensor, " row"]
+    positions: Int[Tensor, " row"]
+    vectors: Float[Tensor, "row d_model"]
+    constants: Float[Tensor, " row"]
+
+    @classmethod
+    def of(cls, sources: Sources, targets: list[Target]) -> "Readings":
+        """What the active features read, then the targets."""
+        device = sources.features.device
+        places = torch.tensor([[one.layer, one.pos] for one in targets], dtype=torch.long, device=device).reshape(-1, 2)
+        layers, positions = torch.cat([sources.features[:, :2], places]).unbind(1)
+        vectors = torch.cat([sources.encoders, *(one.vector[None].to(sources.encoders) for one in targets)])
+        constants = torch.tensor([one.constant for one in targets], dtype=vectors.dtype, device=device)
+        return cls(layers, positions, vectors, torch.cat([sources.encoder_biases, constants]))
+
+
+@torch.no_grad()
+def sweep_back(
+    run: FrozenRun, sources: Sources, readings: Readings, rows_at_once: int = _ROWS
+) -> Float[Tensor, "row column"]:
+    """How much each source adds to each reading; every row sums to the value of its reading.
+
+    Args:
+        run: a frozen run.
+        sources: what writes into its stream, the columns.
+        readings: the rows.
+        rows_at_once: how many rows are carried together; it changes memory and time, not the numbers.
+    """
+    edges = torch.zeros(len(readings.layers), sources.columns.count, dtype=run.stream.dtype)
+    widest = max(layer.outputs.shape[0] * layer.outputs.shape[1] for layer in run.layers)
+    width = max(widest, run.stream.shape[1])
+    parts = []
+    for pos in readings.positions.unique().tolist():
+        here = (readings.positions == pos).nonzero()[:, 0]
+        here = here[readings.layers[here].argsort(descending=True, stable=True)]
+        parts += here.split(max(1, min(rows_at_once, _NUMBERS // ((pos + 1) * width))))
+    for rows in track(parts, "rows of the graph"):
+        edges[rows.cpu()] = _Wave.begin(run, sources, readings, rows).carry_down().cpu()
+    return edges
+
+
+@dataclass
+class _Wave:
+    """The gradients of some rows that read at one position, on their way down.
+
+    Attributes:
+        layers: where each row reads, highest first, so that the rows that have joined are always the first ones.
+        grads: by position, of the stream at the height that is reached.
+        edges: the finished part of the rows.
+    """
+
+    run: FrozenRun
+    sources: Sources
+    pos: int
+    layers: list[int]
+    vectors: Float[Tensor, "row d_model"]
+    grads: Float[Tensor, "pos row d_model"]
+    edges: Float[Tensor, "row column"]
+    slices: dict[str, slice] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, run: FrozenRun, sources: Sources, readings: Readings, rows: Int[Tensor, " part"]) -> "_Wave":
+        """Rows that read at one position, sorted by layer from the top; nothing has been carried yet."""
+        pos, vectors = int(readings.positions[rows[0]]), readings.vectors[rows]
+        grads = vectors.new_zeros(pos + 1, *vectors.shape)
+        edges = vectors.new_zeros(len(rows), sources.columns.count)
+        edges[:, -1] = readings.constants[rows]
+        layers = readings.layers[rows].tolist()
+        return cls(run, sources, pos, layers, vectors, grads, edges, sources.columns.slices)
+
+    def carry_down(self) -> Float[Tensor, "row column"]:
+        """All the way to the embedding; returns the rows."""
+        depth = len(self.run.layers)
+        self._join(self.run.final, 0, self._reading_from(depth))
+        for layer in reversed(range(depth)):
+            frozen, above = self.run.layers[layer], self._reading_from(layer + 1)
+            self._collect(layer, above)
+            here = self._reading_from(layer)
+            skipped = self._through_skip(layer, above)
+            if frozen.sequential:
+                self.grads[:, :above] += skipped
+                self._join(frozen.before_mlp, above, here)
+                self.grads[:, :here] += self._through_attention(frozen, here)
+            else:
+                self.grads[:, :above] += skipped + self._through_attention(frozen, above)
+                self._join(frozen.before_mlp, above, here)
+        self._collect_embedding()
+        return self.edges
+
+    def _reading_from(self, layer: int) -> int:
+        """How many rows read at this layer or above."""
+        return sum(place >= layer for place in self.layers)
+
+    def _add_bias(self, count: int, shares: Float[Tensor, "..."]) -> None:
+        """Constants met on the way, by position and row or by row."""
+        self.edges[:count, -1] += shares.sum(0) if shares.ndim == 2 else shares
+
+    def _join(self, norm: FrozenNorms, first: int, last: int) -> None:
+        """Let the rows that read here begin, behind the norm that stands in front of them."""
+        vectors = self.vectors[first:last]
+        self.grads[self.pos, first:last] = norm.pulled_at(self.pos, vectors)
+        self.edges[first:last, -1] += vectors @ norm.bias
+
+    def _collect(self, layer: int, count: int) -> None:
+        """What was written behind one MLP, times the gradient there."""
+        here, grads = self.sources.layers[layer], self.grads[:, :count]
+        if not count:
+            return
+        for writing in here.writings:
+            for pos in range(self.sources.start, self.pos + 1):
+                columns, vectors = writing.at(pos)
+                if len(vectors):
+                    self.edges[:count, columns] += grads[pos] @ vectors.T
+        errors = torch.einsum("prm,pm->rp", grads, here.error[: self.pos + 1])
+        first = self.slices["error"].start + layer * self.sources.columns.n_pos
+        self.edges[:count, first : first + self.pos + 1] = errors
+        if here.first is not None:
+            self.edges[:count, self.slices["first"].start + layer] = grads[0] @ here.first
+        if here.bias is not None:
+            self._add_bias(count, grads[self.sources.start :] @ here.bias)
+
+    def _through_skip(self, layer: int, count: int) -> Float[Tensor, "pos some d_model"] | float:
+        """The linear path of a skip transcoder, from what the MLP writes to what it reads."""
+        skip, norm = self.sources.layers[layer].skip, self.run.layers[layer].before_mlp
+        if skip is None or not count:
+            return 0.0
+        inner = self.grads[:, :count] @ skip
+        inner[: self.sources.start] = 0
+        self._add_bias(count, inner @ norm.bias)
+        return norm.pulled(inner)
+
+    def _through_attention(self, layer: FrozenLayer, count: int) -> Float[Tensor, "pos some d_model"]:
+        """Through every head at once, with its pattern as it was: from queries back to keys."""
+        grads, length = self.grads[:, :count], self.pos + 1
+        groups, _, size = layer.values.shape
+        shared = len(layer.outputs) // groups
+        inner = layer.behind_attention.pulled(grads)
+        self._add_bias(count, grads @ layer.behind_attention.bias + inner @ layer.output_bias)
+        mixed = (inner @ layer.outputs.flatten(0, 1).T).view(length, count, groups, shared, size)
+        mixed = mixed.permute(2, 3, 0, 1, 4).reshape(groups, shared * length, count * size)
+        pattern = layer.pattern[:, :length, :length].unflatten(0, (groups, -1)).flatten(1, 2)
+        read = (pattern.transpose(1, 2) @ mixed).view(groups, length, count, size)
+        self._add_bias(count, torch.einsum("gprd,gd->pr", read, layer.value_bias))
+        back = read.permute(1, 2, 0, 3).flatten(2) @ layer.values.transpose(1, 2).flatten(0, 1)
+        self._add_bias(count, back @ layer.before_attention.bias)
+        return layer.before_attention.pulled(back)
+
+    def _collect_embedding(self) -> None:
+        """The bottom of the stream: tokens and positions."""
+        length = self.pos + 1
+        for kind, part in (("token", self.run.token_part), ("position", self.run.position_part)):
+            start = self.slices[kind].start
+            self.edges[:, start : start + length] = torch.einsum("prm,pm->rp", self.grads, part[:length])

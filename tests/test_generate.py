@@ -5,7 +5,7 @@ import torch
 from small_models import WORDS, plain_greedy, plain_twin, prompt_ids, small_model
 
 from workbench.edit import add, edited, onward, patch, scale
-from workbench.generate import end_tokens, greedy
+from workbench.generate import continue_rows, end_tokens, greedy, gumbel_noise, sampling
 from workbench.model import Model
 from workbench.words import Site
 
@@ -77,3 +77,27 @@ def test_end_tokens_are_those_of_model_and_tokenizer(tiny_model: Model) -> None:
         assert end_tokens(tiny_model) == {tiny_model.tokenizer.eos_token_id}
     finally:
         config.eos_token_id = before
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Gemma3", "MPT"])
+def test_rows_of_one_length_are_continued_as_each_by_itself(name: str) -> None:
+    model, rows = small_model(name), [prompt_ids(seed) for seed in range(4)]
+    together = continue_rows(model, torch.tensor(rows), NEW)
+    assert together.tolist() == [greedy(model, ids, NEW) for ids in rows]
+
+
+def test_rows_go_on_until_all_have_ended() -> None:
+    model, rows = small_model("Llama"), [prompt_ids(seed) for seed in range(3)]
+    whole = continue_rows(model, torch.tensor(rows), NEW).tolist()
+    stop = {whole[0][0], whole[1][2], whole[2][1]}
+    ends = [next((step for step, token in enumerate(row) if token in stop), NEW - 1) for row in whole]
+    assert continue_rows(model, torch.tensor(rows), NEW, stop=stop).shape[1] == max(ends) + 1
+
+
+def test_a_draw_follows_the_probabilities_of_its_temperature() -> None:
+    logits = torch.tensor([[1.0, 0.0, -1.0, 2.0]])
+    for temperature in (0.5, 2.0):
+        choose = sampling(gumbel_noise(20_000, 4, seed=0), temperature)
+        drawn = torch.tensor([int(choose(logits, step)) for step in range(20_000)])
+        shares = torch.bincount(drawn, minlength=4) / len(drawn)
+        torch.testing.assert_close(shares, (logits[0] / temperature).softmax(-1), atol=0.015, rtol=0)

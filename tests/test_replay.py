@@ -78,6 +78,25 @@ def test_refuses_a_call_of_another_kind() -> None:
             call.for_rows(2, growing)
 
 
+def test_a_call_for_some_of_its_rows() -> None:
+    mask, slopes, shared = torch.rand(3, 1, 2), torch.rand(6, 4), torch.rand(1, 2)
+    call = made_call(mask=mask, slopes=slopes, table=(shared, 7), cache=None)
+    some = call.of_rows([2, 0], 3, {"mask": True, "slopes": True, "table": [False, None], "cache": None})
+    assert torch.equal(some.kwargs["mask"], mask[[2, 0]])
+    assert torch.equal(some.kwargs["slopes"], slopes[[4, 5, 0, 1]])
+    assert some.kwargs["table"][0] is shared and some.kwargs["cache"] is None
+    with pytest.raises(ValueError, match="their arguments change in kind"):
+        call.of_rows([0], 3, {"mask": None, "slopes": True, "table": [False, None], "cache": None})
+
+
+def test_a_call_is_read_and_written_as_a_hook_sees_it() -> None:
+    stream = torch.rand(1, 2, 3)
+    for args, kwargs in (((stream, 5), {"mask": None}), ((), {"hidden_states": stream, "mask": None})):
+        call = BlockCall.of(args, kwargs)
+        assert call.resid is stream
+        assert call.written() == ((stream, *args[1:]), {"mask": None})
+
+
 def test_recording_ends_after_an_error(tiny_model: Model) -> None:
     with pytest.raises(RuntimeError), recorded_calls(tiny_model.bridge):
         raise RuntimeError

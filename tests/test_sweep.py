@@ -11,7 +11,7 @@ from small_models import WORDS, forgetful_model, prompt_ids, small_model
 from torch import Tensor
 
 from conftest import hooks_in
-from workbench import sweep as sweep_module
+from workbench import lanes
 from workbench.edit import add, clamp, edited, onward, patch, scale, zero
 from workbench.generate import greedy
 from workbench.model import Model, load
@@ -137,7 +137,7 @@ def test_the_shared_prefix_may_be_computed_in_pieces(monkeypatch: pytest.MonkeyP
     model = small_model("Gemma3")
     rows = [[(Site("resid_post", 0, pos=7), zero())], [cut(1, query=8, key=6)]]
     whole = swept(model, rows, new_tokens=NEW)
-    monkeypatch.setattr(sweep_module, "_PREFIX_STEP", 2)
+    monkeypatch.setattr(lanes, "_PREFIX_STEP", 2)
     for one, other in zip(swept(model, rows, new_tokens=NEW), whole, strict=True):
         assert one.ids == other.ids
         torch.testing.assert_close(one.logits, other.logits, atol=1e-5, rtol=0)
@@ -166,6 +166,73 @@ def test_a_negative_position_is_the_prompts_and_not_the_newest_token() -> None:
     )
     assert counted.ids == named.ids
     assert counted.ids != tuple(looped(model, [onward(Site("resid_post", 0), patch(vector), since=-1)])[1])
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Gemma2", "Granite"])
+def test_some_logits_read_alone_are_those_of_the_whole_vocabulary(name: str) -> None:
+    model, only = small_model(name), (9, 100, 9)
+    rows = mixed_rows(model)[:-1]  # the last one changes generated tokens alone
+    for whole, some in zip(swept(model, rows), swept(model, rows, only=only), strict=True):
+        assert some.row == whole.row
+        torch.testing.assert_close(some.logits, whole.logits[list(only)], atol=1e-5, rtol=0)
+    for whole, some in zip(swept(model, rows, new_tokens=2), swept(model, rows, only=only, new_tokens=2), strict=True):
+        assert some.ids == whole.ids
+    assert all(outcome.logits is None for outcome in swept(model, rows[:2], with_logits=False))
+
+
+@pytest.mark.parametrize("name", ["induction", "tour"])
+def test_rows_may_differ_from_any_position_on(name: str) -> None:
+    """With a fast attention kernel the last token by itself needs no mask, the ones before it do."""
+    model = load(f"planted:{name}")
+    tokens = model.tokens("baba bebe bibi baba" if name == "induction" else "the park is near the park")
+    vector = torch.randn(model.shape.d_model, generator=torch.Generator().manual_seed(3))
+    rows: list[Row] = [[(Site("resid_post", 0, pos=pos), add(vector))] for pos in range(tokens.lengths[0])]
+    for outcome in sweep(model, tokens, rows):
+        with edited(model, rows[outcome.row]), torch.no_grad():
+            logits = model.forward(tokens.ids)[0, -1]
+        torch.testing.assert_close(outcome.logits, logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_token_leads_by_the_gap_to_the_second_best() -> None:
+    model = small_model("Llama")
+    row = [(Site("resid_post", 1, pos=4), zero())]
+    (outcome,) = swept(model, [row], new_tokens=NEW)
+    for step, lead in enumerate(outcome.leads):
+        with edited(model, [(Site("resid_post", 1, pos=4), zero())]), torch.no_grad():
+            best = model.forward(torch.tensor([[*prompt_ids(), *outcome.ids[:step]]]))[0, -1].topk(2)
+        assert outcome.ids[step] == best.indices[0]
+        assert lead == pytest.approx(float(best.values[0] - best.values[1]), abs=1e-5)
+
+
+def test_rows_that_end_leave_the_others_as_they_were() -> None:
+    model = small_model("Llama")
+    rows = mixed_rows(model)[:-2]
+    whole = swept(model, rows, new_tokens=6)
+    stop = {outcome.ids[place] for place, outcome in enumerate(whole[:3])}
+    for outcome, ended in zip(whole, swept(model, rows, new_tokens=6, stop=stop), strict=True):
+        end = next((place for place, index in enumerate(outcome.ids) if index in stop), 5)
+        assert ended.ids == outcome.ids[: end + 1]
+        assert len(ended.leads) == len(ended.ids)
+
+
+def test_rows_that_are_alike_share_a_lane() -> None:
+    """Below its first layer a row is computed once for each continuation, above it by itself."""
+    model = small_model("Llama")
+    last = model.shape.n_layers - 1
+    rows: list[Row] = [[(Site("resid_post", layer, pos=4), zero())] for layer in range(last + 1)]
+    entered: list[list[int]] = [[] for _ in range(last + 1)]
+    hooks = [
+        model.places.attach_entry(layer, lambda resid, layer=layer: entered[layer].append(resid.shape[0]))
+        for layer in range(last + 1)
+    ]
+    outcomes = swept(model, rows, new_tokens=NEW)
+    for hook in hooks:
+        hook.remove()
+    made = [outcome.ids for outcome in outcomes]
+    for layer, counts in enumerate(entered):
+        expected = [layer + 1 + (layer < last)]  # in the prompt a patch of this layer has its lane already
+        expected += [layer + len({ids[:step] for ids in made[layer:]}) for step in range(1, NEW)]
+        assert counts[-NEW:] == expected
 
 
 def test_a_continuation_keeps_its_stop_token_and_ends() -> None:

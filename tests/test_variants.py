@@ -33,6 +33,23 @@ def test_a_row_begins_where_its_first_edit_acts(tiny_model: Model, row: Row, pos
     assert (variant.row, variant.position, variant.layer) == (3, position, layer)
 
 
+LATER: dict[str, tuple[Row, int]] = {
+    "behind the keys of its layer": ([("L1.resid_post@4", zero())], 2),
+    "in front of them": ([("L1.resid_pre@4", zero())], 1),
+    "values": ([("L1.v@4", zero())], 1),
+    "everywhere": ([("L1.mlp_out", zero())], 1),
+    "onward": ([onward("L1.z", zero(), since=-1)], 1),
+    "an edge of the prompt": ([cut(1, query=6, key=3)], 2),
+    "a key, for generated tokens too": ([cut(1, key=3)], 1),
+    "the first of several": ([("L2.resid_pre@5", zero()), ("L0.z@7", zero())], 1),
+}
+
+
+@pytest.mark.parametrize("row, layer", LATER.values(), ids=LATER)
+def test_generated_tokens_differ_from_where_an_edit_reaches_them(tiny_model: Model, row: Row, layer: int) -> None:
+    assert read_row(tiny_model, 0, row, WORDS).later == layer
+
+
 def test_edits_of_two_rows_are_counted_apart(tiny_model: Model) -> None:
     shared = onward("L1.z", zero(), since=2)
     first, second = (read_row(tiny_model, number, [shared], WORDS) for number in range(2))
@@ -46,7 +63,7 @@ BAD: dict[str, tuple[Row, str]] = {
     "no such layer": ([("L7.resid_post@1", zero())], r"the model has 3 layers \(0-2\)"),
     "embedding": ([("embed@1", zero())], "edits are made inside layers, not at embed@1"),
     "a blind query": ([cut(0, key=0)], "query 0 would have no key left"),
-    "a cut of the future": ([cut(0, query=-1, key=2)], "edits that never took effect"),
+    "tokens that nobody generates": ([onward("L0.z", zero(), since=WORDS)], "edits that never took effect"),
 }
 
 

@@ -6,7 +6,7 @@ called with during one whole pass (masks, rotary tables), which differs from lay
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,17 @@ class BlockCall:
     resid: Float[Tensor, "batch pos d_model"]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "BlockCall":
+        """The call as a hook sees it: the stream comes first, or by its name."""
+        rest = dict(kwargs)
+        resid = args[0] if args else rest.pop("hidden_states")
+        return cls(resid, tuple(args[1:]), rest)
+
+    def written(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with which the block is called."""
+        return (self.resid, *self.args), self.kwargs
 
     def growing(self, twice: "BlockCall") -> Growing:
         """Which tensors of this call, made for one row, are there once for every row.
@@ -49,6 +60,18 @@ class BlockCall:
         """
         args = [_for_rows(value, rows, growing[place]) for place, value in enumerate(self.args)]
         kwargs = {word: _for_rows(value, rows, growing[word]) for word, value in self.kwargs.items()}
+        return BlockCall(self.resid, tuple(args), kwargs)
+
+    def of_rows(self, rows: list[int], count: int, growing: Growing) -> "BlockCall":
+        """The call for some of its rows; the stream stays as it is.
+
+        Args:
+            rows: which of them.
+            count: how many the call was made for.
+            growing: which tensors have an entry for every row, as `growing` found.
+        """
+        args = [_of_rows(value, rows, count, growing[place]) for place, value in enumerate(self.args)]
+        kwargs = {word: _of_rows(value, rows, count, growing[word]) for word, value in self.kwargs.items()}
         return BlockCall(self.resid, tuple(args), kwargs)
 
 
@@ -76,6 +99,15 @@ def _for_rows(value: Any, rows: int, growing: Any) -> Any:
     return _repeated(value, rows) if growing else value
 
 
+def _of_rows(value: Any, rows: list[int], count: int, growing: Any) -> Any:
+    if isinstance(value, tuple | list):
+        within = growing or [None] * len(value)
+        return type(value)(_of_rows(part, rows, count, grows) for part, grows in zip(value, within, strict=True))
+    if isinstance(value, Tensor) and growing is None:
+        raise ValueError("the blocks cannot be run for several rows at once: their arguments change in kind")
+    return value.unflatten(0, (count, -1))[rows].flatten(0, 1) if isinstance(value, Tensor) and growing else value
+
+
 def _repeated(value: Tensor, rows: int) -> Tensor:
     """The first axis once for every row; a first axis of one takes no memory."""
     rest = value.shape[1:]
@@ -88,9 +120,8 @@ def recorded_calls(bridge: Any) -> Generator[list[BlockCall]]:
     calls: list[BlockCall] = []
 
     def record(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        kwargs = dict(kwargs)
-        resid = args[0] if args else kwargs.pop("hidden_states")
-        calls.append(BlockCall(resid.detach(), tuple(args[1:]), kwargs))
+        call = BlockCall.of(args, kwargs)
+        calls.append(replace(call, resid=call.resid.detach()))
 
     handles = [block.register_forward_pre_hook(record, with_kwargs=True) for block in bridge.blocks]
     try:

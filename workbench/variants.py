@@ -10,17 +10,29 @@ from workbench.sites import read_site
 from workbench.tracer import resolve_position
 from workbench.words import Site
 
+_READ_BY_LATER_TOKENS = ("resid_pre", "k", "v")
+"""Sites from which the keys and values of their own layer are made."""
+
 Row = Sequence[tuple[Site | str, Function] | SiteEdit | Cut]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row, read: its edits, and the first position and layer that they change."""
+    """One row, read.
+
+    Attributes:
+        row: its number.
+        edits: what it changes.
+        position: the first position of the prompt that they change.
+        layer: the first layer in which they change the prompt.
+        later: the first layer in which generated tokens differ for it, as far as these are the same.
+    """
 
     row: int
     edits: tuple[SiteEdit | Cut, ...]
     position: int
     layer: int
+    later: int
 
 
 def read_row(model: Model, number: int, row: Row, length: int) -> Variant:
@@ -43,7 +55,15 @@ def read_row(model: Model, number: int, row: Row, length: int) -> Variant:
         position = min(_first_position(edit, length) for edit in edits)
     except (TypeError, ValueError) as error:
         raise type(error)(f"row {number} of the sweep: {error}") from error
-    return Variant(number, edits, position, min(edit.site.block for edit in edits))
+    layer, later = min(edit.site.block for edit in edits), min(_later_layer(edit) for edit in edits)
+    return Variant(number, edits, position, layer, later)
+
+
+def _later_layer(edit: SiteEdit | Cut) -> int:
+    """The first layer in which an edit reaches generated tokens: by itself, or by keys and values of the prompt."""
+    place = edit.query if isinstance(edit, Cut) else edit.site.pos
+    in_the_prompt = place is not None and edit.site.kind not in _READ_BY_LATER_TOKENS
+    return edit.site.block + int(in_the_prompt)
 
 
 def _read_edit(model: Model, given: object) -> SiteEdit | Cut:

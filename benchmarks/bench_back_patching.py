@@ -1,4 +1,4 @@
-"""Back-patching: all pairs of layers at both positions of one prompt, against the plain loop.
+"""Back-patching: all pairs of layers, also the same twice, at both positions of one prompt, against the plain loop.
 
 The plain loop traces nothing anew: it installs one patch and decodes greedily, pair by pair. It is run on
 a sample of the pairs, on which the tokens are compared, and its time is scaled up to the whole grid.
@@ -10,12 +10,12 @@ import time
 
 import numpy as np
 
-from workbench.analyses.back_patching.cases import ask_all, build_cases
-from workbench.analyses.back_patching.patching import layer_pairs, looped_ids, patch_prompt, read_streams
+from workbench.analyses.back_patching.patching import layer_pairs, looped_ids, patch_prompt
 from workbench.analyses.back_patching.scoring import score_all
 from workbench.edit import patch
 from workbench.hops import TwoHop, TwoHops
 from workbench.model import load
+from workbench.questions import ask_all, build_cases, read_streams
 from workbench.words import Site
 
 HOPS = TwoHops.of(
@@ -44,7 +44,7 @@ def main(name: str) -> None:
     own = read_streams(model, asked.case)
     found = patch_prompt(model, asked, own, [], pairs, 0, NEW_TOKENS, 0, np.random.default_rng(0))
     fast = time.perf_counter() - start
-    answers = [answer for position in positions for answer in found.of_kind(position, "own")]
+    answers = found.answers
     same, slow = 0, 0.0
     for answer in random.Random(0).sample(answers, SAMPLED):
         trial = answer.trial
@@ -60,8 +60,10 @@ def main(name: str) -> None:
     identities = [answer for position in positions for answer in found.of_kind(position, "same layer")]
     kept = sum(answer.ids == asked.plain for answer in identities)
     print(f"  a layer patched with itself says what the plain prompt says: {kept} of {len(identities)}")
-    control = patch_prompt(model, asked, own, [], pairs, DRAWS, NEW_TOKENS, 0, np.random.default_rng(0))
-    scores = score_all([control], HOPS, positions, model.shape.n_layers, "words", np.random.default_rng(0))
+    others = TwoHops.bundled()
+    donors = [read_streams(model, case) for case in build_cases(model, TwoHops.of(*others[:DRAWS]), positions)]
+    control = patch_prompt(model, asked, own, donors, pairs, DRAWS, NEW_TOKENS, 0, np.random.default_rng(0))
+    scores = score_all([control], others, positions, model.shape.n_layers, "words", np.random.default_rng(0))
     for (position, what), rate in scores.rates.items():
         if len(rate):
             print(f"  {position}: {what} {100 * rate.mean():.0f}%")

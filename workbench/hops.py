@@ -55,6 +55,11 @@ class TwoHop:
                 f"two-hop prompt {self.name!r}: {self.first!r} must stand exactly once in {self.prompt!r}, "
                 f"found {count} times"
             )
+        if self.entity not in self.first:
+            raise ValueError(
+                f"two-hop prompt {self.name!r}: the entity {self.entity!r} must stand in the part that describes the "
+                f"bridge, found {self.first!r}"
+            )
         for field in _LISTS:
             aliases = getattr(self, field)
             short = [alias for alias in aliases if len(alias.strip()) < 2]

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 AXES = (
     *("batch", "pos", "query", "key", "layer", "head", "kv_head", "d_model", "d_head", "d_mlp"),
-    *("neuron", "feature", "vocab", "component", "step", "rank", "example", "length", "depth", "run"),
+    *("neuron", "feature", "vocab", "component", "step", "rank", "example", "length", "depth", "sublayer", "run"),
 )
 
 KINDS: dict[str, str] = {

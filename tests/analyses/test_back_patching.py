@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 from planting import changed, ids_of, outputs_of, planted, run
+from two_hops import planted_hops
 
 from workbench.analyses.back_patching import back_patching
-from workbench.analyses.back_patching.cases import build_cases
 from workbench.analyses.back_patching.patching import looped_ids
-from workbench.analyses.back_patching.scoring import hold_out, other_answers
+from workbench.analyses.back_patching.scoring import hold_out
 from workbench.catalog import CATALOG
 from workbench.edit import patch
 from workbench.hops import TwoHop, TwoHops, mentions
 from workbench.model import Model, load
+from workbench.questions import build_cases, other_names
 from workbench.reproduce import command_line, python_lines
 from workbench.result import Result
 from workbench.tracer import trace
@@ -35,29 +36,6 @@ IMAGINE = TwoHop(
     first_hop="The singer of the song Imagine is",
     second_hop="The mother of John Lennon is",
 )
-
-
-def planted_hops() -> TwoHops:
-    """The planted questions, with their single hops and shortcuts."""
-    facts = zip(TRUTH["questions"], TRUTH["first_hop"], TRUTH["second_hop"], strict=True)
-    return TwoHops.of(
-        *(
-            TwoHop(
-                name=question["entity"],
-                prompt=question["prompt"],
-                entity=question["entity"],
-                first=f"the home of {question['entity']}",
-                bridge=(question["bridge"],),
-                answer=(question["answer"],),
-                first_hop=first["prompt"],
-                second_hop=second["prompt"],
-                entity_shortcut=f"the capital of {question['entity']} is",
-                relation_shortcut="the capital of the home of is",
-                relations=("home", "capital"),
-            )
-            for question, first, second in facts
-        )
-    )
 
 
 @cache
@@ -204,7 +182,7 @@ def test_wrong_answers_are_neither_the_answer_nor_the_bridge() -> None:
     ann, bob, *_ = planted_hops()
     same = replace(bob, name="same", answer=("ARDUN", "the city"))
     bridge = replace(bob, name="bridge", answer=("Norland",))
-    assert other_answers(ann, [ann, bob, bob, same, bridge]) == [bob.answer]
+    assert other_names(ann, [ann, bob, bob, same, bridge], "answer") == [bob.answer]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +201,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "first is there again": ({"first": "the"}, "must stand exactly once in .* found 3"),
     "answer in the prompt": ({"answer": ("Yoko", "imagine")}, "the answer 'Yoko / imagine' stands in the prompt"),
+    "entity elsewhere": ({"entity": "mother"}, "the entity 'mother' must stand in the part that describes the bridge"),
+    "answer of no length": ({"answer": ("",)}, "every alias of the answer has two characters or more, found ''"),
     "empty alias": ({"answer": ("Julia", " ")}, "every alias of the answer has two characters or more, found ' '"),
     "alias of one character": ({"bridge": ("J",)}, "every alias of the bridge has two characters or more, found 'J'"),
     "no alias": ({"bridge": ()}, "every alias of the bridge has two characters or more, found none"),
@@ -238,7 +218,7 @@ def test_a_bad_question_is_refused_in_one_sentence(change: dict[str, Any], messa
 
 
 def test_a_part_that_ends_inside_a_token_is_refused() -> None:
-    inside = replace(planted_hops()[0], first="the home of an")
+    inside = replace(planted_hops()[0], entity="an", first="the home of an")
     with pytest.raises(ValueError, match=r"two-hop prompt 'ann', 'the home of an': .* do not end where tokens end"):
         back_patching(model(), TwoHops.of(inside))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from copying import GRID, copier, planted_cases, truth
-from small_models import forgetful_model, small_model
+from small_models import forgetful_model
 
 from workbench import attention
 from workbench.analyses.retrieval_heads import retrieval_heads, scoring

@@ -8,8 +8,7 @@ to 1; a prompt succeeds when some pair does. Four controls stand beside it: the 
 against other prompts' answers (what so many tries find by chance), random vectors of the same norm, the
 stream of another prompt, and the one pair that was best on the other half of the prompts.
 Differs from the paper. Names match as whole words (`match="paper"`: anywhere); the controls are ours; only
-pairs that are patched are computed. The entity description, the attention knockout and the projection of
-sublayers that the paper has as well are no part of this analysis.
+pairs that are patched are computed.
 Beware. "Some pair" grows with the number of layers: compare it with the controls, never with 0. A success
 shows that the model can, not that it usually does. Norms grow with depth, so a late stream may drown an
 early layer. Small models know few facts: look at the table of questions first. Shortcuts are asked only
@@ -21,18 +20,17 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.analyses.back_patching.cases import PARTS, Asked, ask_all, build_cases
-from workbench.analyses.back_patching.patching import Patched, layer_pairs, patch_prompt, read_streams
-from workbench.analyses.back_patching.scoring import other_answers, score_all
+from workbench.analyses.back_patching.patching import Patched, layer_pairs, patch_prompt
+from workbench.analyses.back_patching.scoring import score_all
 from workbench.analyses.back_patching.telling import tell, tell_failure
 from workbench.catalog import Cost, analysis
 from workbench.hops import TwoHops
 from workbench.model import Model
 from workbench.progress import track
+from workbench.questions import PARTS, POSITIONS, Asked, ask_all, build_cases, other_names, read_streams
 from workbench.result import Result
 
 NEEDS = ("resid_post",)
-POSITIONS = {"both": ("entity", "last"), "entity": ("entity",), "last": ("last",)}
 LOOPED = 4
 
 
@@ -132,7 +130,7 @@ def _patch_all(
     pairs = layer_pairs(model, later_only)
     patched = []
     for one in track(chosen, "two-hop prompts patched"):
-        others = [other for other in asked if other_answers(one.case.hop, [other.case.hop])]
+        others = [other for other in asked if other_names(one.case.hop, [other.case.hop], "answer")]
         drawn = [others[generator.integers(len(others))] for _ in range(draws if others else 0)]
         donors = [read_streams(model, other.case) for other in drawn]
         own = read_streams(model, one.case)

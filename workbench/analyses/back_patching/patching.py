@@ -4,24 +4,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from workbench.analyses.back_patching.cases import Asked, Case, spoken
 from workbench.edit import edited, patch
 from workbench.generate import end_tokens, greedy
-from workbench.metrics import top_two_margin
 from workbench.model import Model
+from workbench.questions import Asked, Case, Streams, random_like, spoken
 from workbench.sweep import sweep
-from workbench.tracer import trace
 from workbench.variants import Row
 from workbench.words import Site
 
 Kind = Literal["own", "same layer", "random", "other prompt"]
 Pair = tuple[int, int]
-Streams = dict[str, Float[Tensor, "layer d_model"]]
-"""The residual stream behind every layer of a prompt, at each position that is patched."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +34,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said under one patch; `margin` is the lead of its first token over the second best."""
+    """What was said under one patch; `lead` is the smallest lead of one of its tokens over the second best."""
 
     trial: Trial
     ids: tuple[int, ...]
     said: str
-    margin: float
+    lead: float
 
 
 @dataclass(frozen=True)
@@ -76,16 +69,6 @@ def layer_pairs(model: Model, later_only: bool) -> list[Pair]:
     return [(s, t) for s in layers for t in layers if (s > t if later_only else s != t)]
 
 
-def read_streams(model: Model, case: Case) -> Streams:
-    """The residual stream of a prompt behind every layer, at the positions that are patched."""
-    sites = {
-        position: [Site("resid_post", layer, pos=place) for layer in range(model.shape.n_layers)]
-        for position, place in case.places.items()
-    }
-    traced = trace(model, case.tokens, [site for some in sites.values() for site in some])
-    return {position: torch.stack([traced[site][0] for site in some]) for position, some in sites.items()}
-
-
 def patch_prompt(
     model: Model,
     asked: Asked,
@@ -111,14 +94,12 @@ def patch_prompt(
         generator: draws the random vectors and the trials of the loop.
     """
     vectors: dict[tuple[Kind, int], Streams] = {("own", 0): own, ("same layer", 0): own}
-    vectors |= {("random", draw): _random_like(own, generator) for draw in range(draws)}
+    vectors |= {("random", draw): random_like(own, generator) for draw in range(draws)}
     vectors |= {("other prompt", draw): donor for draw, donor in enumerate(donors)}
-    case, answers, rows = asked.case, [], []
-    for position in case.places:  # a sweep each: one pass of the prompt up to the position is all that rows share
-        trials = _trials(model, position, list(vectors), pairs)
-        these = [_row(case, trial, vectors[trial.kind, trial.draw]) for trial in trials]
-        answers += _sweep(model, case, trials, these, new_tokens)
-        rows += these
+    case = asked.case
+    trials = [trial for position in case.places for trial in _trials(model, position, list(vectors), pairs)]
+    rows = [_row(case, trial, vectors[trial.kind, trial.draw]) for trial in trials]
+    answers = _sweep(model, case, trials, rows, new_tokens)
     sample = generator.choice(len(rows), min(looped, len(rows)), replace=False).tolist()
     differing = sum(looped_ids(model, case, rows[row], new_tokens) != answers[row].ids for row in sample)
     return Patched(asked, answers, len(sample), differing)
@@ -136,9 +117,8 @@ def _trials(model: Model, position: str, vectors: list[tuple[Kind, int]], pairs:
 def _sweep(model: Model, case: Case, trials: list[Trial], rows: list[Row], new_tokens: int) -> list[Answer]:
     """What is said under each trial, in their order."""
     answers: dict[int, Answer] = {}
-    for outcome in sweep(model, case.tokens, rows, new_tokens=new_tokens, stop=end_tokens(model)):
-        margin = float(top_two_margin(outcome.logits))
-        answers[outcome.row] = Answer(trials[outcome.row], outcome.ids, spoken(model, outcome.ids), margin)
+    for found in sweep(model, case.tokens, rows, new_tokens=new_tokens, stop=end_tokens(model), with_logits=False):
+        answers[found.row] = Answer(trials[found.row], found.ids, spoken(model, found.ids), min(found.leads))
     return [answers[row] for row in range(len(rows))]
 
 
@@ -151,14 +131,3 @@ def looped_ids(model: Model, case: Case, row: Row, new_tokens: int) -> tuple[int
 def _row(case: Case, trial: Trial, streams: Streams) -> Row:
     site = Site("resid_post", trial.target, pos=case.places[trial.position])
     return [(site, patch(streams[trial.position][trial.source]))]
-
-
-def _random_like(streams: Streams, generator: np.random.Generator) -> Streams:
-    """Vectors of random directions, each as long as the one it stands for."""
-    return {position: _turned(stream, generator) for position, stream in streams.items()}
-
-
-def _turned(stream: Float[Tensor, "layer d_model"], generator: np.random.Generator) -> Float[Tensor, "layer d_model"]:
-    drawn = torch.from_numpy(generator.standard_normal(tuple(stream.shape))).to(stream.device, torch.float32)
-    norms = stream.float().norm(dim=-1, keepdim=True)
-    return (drawn / drawn.norm(dim=-1, keepdim=True) * norms).to(stream.dtype)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from workbench.analyses.back_patching.cases import Match, is_said
 from workbench.analyses.back_patching.patching import Answer, Kind, Pair, Patched
 from workbench.hops import TwoHop
+from workbench.questions import Match, is_said, other_names
 
 CONTROLS = ("back-patch", "other answers", "random vector", "other prompt", "held-out pair")
 """The rates, each of which is one number per prompt; all but the first are controls."""
@@ -70,19 +70,12 @@ def score_all(
 def wrong_answers(one: Patched, pool: Iterable[TwoHop], position: str, match: Match) -> float | None:
     """The share of other questions whose answer is named under some patch of this one; None without any.
 
-    Questions that share the answer, or whose answer is the bridge of this one, say nothing and are left out.
+    Questions whose answer shares a name with anything in this one say nothing and are left out.
     """
     texts = {answer.said for answer in one.of_kind(position, "own")}
-    others = other_answers(one.asked.case.hop, pool)
+    others = other_names(one.asked.case.hop, pool, "answer")
     named = [any(is_said(text, aliases, match) for text in texts) for aliases in others]
     return float(np.mean(named)) if named else None
-
-
-def other_answers(hop: TwoHop, pool: Iterable[TwoHop]) -> list[tuple[str, ...]]:
-    """The answers of the questions that share no name with this one's answer or bridge, each once."""
-    own = {alias.lower() for alias in (*hop.answer, *hop.bridge)}
-    answers = dict.fromkeys(other.answer for other in pool)
-    return [answer for answer in answers if not own & {alias.lower() for alias in answer}]
 
 
 def draws_that_hit(one: Patched, position: str, kind: Kind, match: Match) -> float | None:

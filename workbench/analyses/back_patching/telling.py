@@ -5,15 +5,15 @@ import re
 import numpy as np
 from jaxtyping import Float
 
-from workbench.analyses.back_patching.cases import PARTS, Asked, Tested
 from workbench.analyses.back_patching.patching import Answer, Patched
 from workbench.analyses.back_patching.scoring import CONTROLS, Scores
+from workbench.questions import PARTS, Asked, Tested
 from workbench.result import Check, Named, Result
 from workbench.stats import bootstrap_mean
 from workbench.views import Bars, Heatmap, Table
 
 _UNSTABLE = 1e-3
-"""A first token that leads by less than this could be another one with the rounding of another kernel."""
+"""A token that leads by less than this could be another one with the rounding of another kernel."""
 _SHOWN = 4
 """Continuations in the table of examples: so many successes and so many failures per prompt and position."""
 _WANTED = {"incorrect": "answered wrong", "correct": "answered right"}
@@ -153,7 +153,7 @@ def _generation_rows(
             "names the answer": right,
             "said": answer.said,
             "plain": one.asked.said["prompt"],
-            "lead": answer.margin,
+            "lead": answer.lead,
         }
         for right, some in kinds.items()
         for answer in _spread(some)
@@ -213,10 +213,10 @@ def _notes(patched: list[Patched], controls: list[dict]) -> tuple[str, ...]:
             f"{right} of {len(patched)} questions are answered without any patch: success there is no finding."
         )
     answers = [answer for one in patched for answer in one.answers]
-    unstable = sum(answer.margin < _UNSTABLE for answer in answers)
+    unstable = sum(answer.lead < _UNSTABLE for answer in answers)
     if unstable:
         notes.append(
-            f"In {unstable} of {len(answers)} continuations the first token leads by less than {_UNSTABLE:g}: "
+            f"In {unstable} of {len(answers)} continuations a token leads by less than {_UNSTABLE:g}: "
             "another kernel could choose another."
         )
     return tuple(notes)

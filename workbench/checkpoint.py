@@ -199,6 +199,8 @@ def read_weights(source: Source, config: Any, dtype: torch.dtype, trust_remote_c
     extra: dict[str, Any] = {} if source.gguf_file else {"use_safetensors": True}
     if device_map is not None:
         extra["device_map"] = device_map
+    if source.variant is not None:
+        extra["variant"] = source.variant
     try:
         with quietly():
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench import checkpoint
+from workbench import checkpoint as files
 from workbench.bridge import boot, share_weights
 from workbench.checks import Capabilities, prove, refuse_broken_weights
 from workbench.prompts import Prompt, Prompts
@@ -222,6 +222,7 @@ def load(
     device: str = "auto",
     device_map: Any = None,
     revision: str | None = None,
+    checkpoint: int | None = None,
     tokenizer: Any = None,
     prepend_bos: bool | None = None,
     trust_remote_code: bool = False,
@@ -235,6 +236,7 @@ def load(
         device: `auto` takes CUDA, then MPS, then the CPU.
         device_map: for several GPUs, as transformers takes it ("auto", or a dict).
         revision: branch, tag or commit of a hub model.
+        checkpoint: training step of a model whose training was kept, such as `world-history`; its last by default.
         tokenizer: only with a model object.
         prepend_bos: put the beginning-of-sequence token in front of every prompt; by default
             whenever the tokenizer has one, as TransformerLens does.
@@ -255,19 +257,22 @@ def load(
     if name.startswith("planted:"):
         from workbench.planted import plant
 
+        if checkpoint is not None:
+            raise ValueError(f"model {name} has no checkpoint {checkpoint}: it was built by hand")
         planted = plant(name.removeprefix("planted:"))
         return Model(name, planted.model.to(place, number), planted.tokenizer, None, prepend_bos)
-    source = find_source(name, revision)
-    config = checkpoint.read_config(source, trust_remote_code)
-    cost = checkpoint.count_cost(source, config, number, trust_remote_code)
+    source = find_source(name, revision, checkpoint)
+    config = files.read_config(source, trust_remote_code)
+    cost = files.count_cost(source, config, number, trust_remote_code)
     _LOG.info("loading %s: %s", name, cost)
     if device_map is None:
-        checkpoint.refuse_too_large(cost, place)
-    checkpoint.check_weight_files(source)
-    words = checkpoint.read_tokenizer(source, trust_remote_code)
-    hf_model = checkpoint.read_weights(source, config, number, trust_remote_code, device_map)
+        files.refuse_too_large(cost, place)
+    files.check_weight_files(source)
+    words = files.read_tokenizer(source, trust_remote_code)
+    hf_model = files.read_weights(source, config, number, trust_remote_code, device_map)
     hf_model.requires_grad_(requires_grad=False)
-    return Model(name, hf_model if device_map is not None else hf_model.to(place), words, revision, prepend_bos)
+    hf_model = hf_model if device_map is not None else hf_model.to(place)
+    return Model(name, hf_model, words, source.variant or revision, prepend_bos)
 
 
 def choose_device(device: str) -> torch.device:

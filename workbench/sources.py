@@ -1,7 +1,7 @@
 """Where a model comes from: what the name that a person gives stands for.
 
-A name is a planted model, a bundled model, `gemma-3-270m` (extra `gemma`), a GGUF file, a local
-Hugging Face folder, or an id on the Hugging Face hub; in this order.
+A name is a planted model, a bundled model (`world`, `world-history`), `gemma-3-270m` (extra `gemma`), a GGUF
+file, a local Hugging Face folder, or an id on the Hugging Face hub; in this order.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from urllib.request import getproxies
 from workbench.prompts import data_folder
 
 _LOG = logging.getLogger("workbench")
+BUNDLED = ("world", "world-history")
+"""Small trained models that ship with the workbench."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Source:
         offline: whether only the hub's local cache may be asked.
         gguf_file: the file in the folder, of a GGUF model.
         revision: branch, tag or commit on the hub.
+        variant: which of several weight files in the folder, of a model with checkpoints.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Source:
     offline: bool = True
     gguf_file: str | None = None
     revision: str | None = None
+    variant: str | None = None
 
     @property
     def where(self) -> dict[str, object]:
@@ -49,20 +53,39 @@ class Source:
         return where if self.gguf_file is None else {**where, "gguf_file": self.gguf_file}
 
 
-def find_source(name: str, revision: str | None = None) -> Source:
+def find_source(name: str, revision: str | None = None, checkpoint: int | None = None) -> Source:
     """Decide what a name means.
+
+    Args:
+        name: what the person gave.
+        revision: branch, tag or commit on the hub.
+        checkpoint: a training step whose weights were kept.
 
     Raises:
         FileNotFoundError: the name looks like a path, and there is nothing.
-        ValueError: the name is empty, or the extra that it needs is not installed.
+        ValueError: the name is empty, the extra that it needs is not installed, or it has no such checkpoint.
     """
+    if checkpoint is None:
+        return _find(name, revision)
+    found = _find(name, checkpoint_name(checkpoint))
+    if found.local and found.variant is None:
+        raise ValueError(f"model {name} has no checkpoint {checkpoint}: it has one set of weights")
+    return found
+
+
+def _find(name: str, revision: str | None) -> Source:
     if not name.strip():
         raise ValueError(f"no model was named: these load without a network: {', '.join(known_names())}")
     bundled = data_folder() / "models" / name
     if name == "gemma-3-270m":
         return Source(name, str(_gemma_folder()), local=True)
     if "/" not in name and (bundled / "config.json").is_file():
-        return Source(name, str(bundled), local=True)
+        return Source(name, str(bundled), local=True, variant=_variant(name, bundled, revision) if revision else None)
+    if name in BUNDLED:
+        raise FileNotFoundError(
+            f"model {name} is not part of this copy of the workbench: there is no {bundled}; "
+            f"`workbench train-world {name}` trains it"
+        )
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -71,10 +94,42 @@ def find_source(name: str, revision: str | None = None) -> Source:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise FileNotFoundError(f"folder {name} is no Hugging Face model: it holds no config.json")
-        return Source(name, str(path), local=True)
+        variant = _variant(name, path, revision) if revision and checkpoints(name) else None
+        return Source(name, str(path), local=True, variant=variant)
     if name.startswith((".", "~", "/")) or name.count("/") > 1 or name.endswith("/"):
         raise FileNotFoundError(f"folder {name} does not exist")
     return Source(name, name, local=False, offline=not _hub_answers(), revision=revision)
+
+
+def checkpoints(name: str) -> tuple[int, ...]:
+    """The training steps of a bundled model or a folder whose weights were kept, in order; often none.
+
+    `load(name, checkpoint=step)` loads them.
+    """
+    bundled = data_folder() / "models" / name
+    folder = bundled if name in BUNDLED else Path(name).expanduser()
+    return tuple(sorted(int(file.stem.rpartition("-")[2]) for file in folder.glob("model.step-*.safetensors")))
+
+
+def checkpoint_name(step: int) -> str:
+    """How a file of weights, and the revision of the model in it, name their training step.
+
+    Example:
+        >>> checkpoint_name(25)
+        'step-00025'
+    """
+    return f"step-{step:05d}"
+
+
+def _variant(name: str, folder: Path, revision: str) -> str:
+    """A revision of a model in a folder: one of its checkpoints. Raises ValueError when it is none."""
+    if not (folder / f"model.{revision}.safetensors").is_file():
+        kept = checkpoints(name)
+        allowed = (
+            f"its checkpoints are {', '.join(map(checkpoint_name, kept))}" if kept else "it has one set of weights"
+        )
+        raise ValueError(f"model {name} has no checkpoint {revision}: {allowed}")
+    return revision
 
 
 def known_names() -> list[str]:

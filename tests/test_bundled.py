@@ -1,0 +1,75 @@
+"""The models that ship are small, load quickly, and score what their card says."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.model import load
+from workbench.prompts import data_folder
+from workbench.sources import BUNDLED, checkpoints, known_names
+from workbench.training.card import CARD, EVALUATION, HISTORY, write_card
+from workbench.training.evaluation import evaluate
+from workbench.training.history import attention_scores
+from workbench.training.recipe import RECIPES
+from workbench.world.recall import repeated_text
+
+MODELS = data_folder() / "models"
+LARGEST = {"world": 25e6, "world-history": 15e6}
+SHIPPED = [name for name in BUNDLED if (MODELS / name / "config.json").is_file()]
+
+each_shipped = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in SHIPPED else pytest.mark.skip(f"{n} is not trained")) for n in BUNDLED]
+)
+with_history = pytest.mark.skipif("world-history" not in SHIPPED, reason="world-history is not trained")
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@each_shipped
+def test_it_is_small_and_loads_in_two_seconds_of_work(name):
+    assert name in known_names()
+    assert sum(file.stat().st_size for file in (MODELS / name).rglob("*") if file.is_file()) < LARGEST[name]
+    load(name)  # imports
+    begun = time.process_time()
+    model = load(name)
+    assert time.process_time() - begun < 2
+    assert model.shape.n_layers == RECIPES[name].layers
+
+
+@each_shipped
+def test_a_part_of_its_evaluation_comes_out_again(name):
+    model = load(name)
+    written = {row["task"]: row for row in read(MODELS / name / EVALUATION)}
+    for score in evaluate(model, ["indirect objects", "pronouns", "years: probability on later years", "who has what"]):
+        row = written[score.task]
+        assert score.examples == row["examples"]
+        assert score.score == pytest.approx(row["score"], abs=0.015)
+
+
+@pytest.mark.skipif(not SHIPPED, reason="no model is trained")
+def test_the_card_holds_the_numbers_beside_the_weights():
+    assert (MODELS / CARD).read_text(encoding="utf-8") == write_card(MODELS)
+
+
+@with_history
+def test_induction_is_born_between_the_first_and_the_last_checkpoint():
+    from random import Random
+
+    from workbench.world import make_world
+
+    steps = checkpoints("world-history")
+    assert len(steps) >= 12
+    assert (steps[0], steps[-1]) == (0, RECIPES["world-history"].steps)
+    words = list(dict.fromkeys(repeated_text(make_world(0), Random(1)).split()))
+    first, last = (
+        attention_scores(load("world-history", checkpoint=step), words)[0].max() for step in steps[:: len(steps) - 1]
+    )
+    assert last > first + 0.2
+    told = {row["step"]: row["copied"] for row in read(MODELS / "world-history" / HISTORY)}
+    assert list(told) == list(steps)
+    assert told[steps[-1]] > told[0] + 0.3

@@ -17,7 +17,8 @@ from workbench.result import Result
 from workbench.store import Store
 from workbench.terminal import progress_bars, visible
 
-COMMANDS = ["list", "info", "run", "report", "runs", "delete", "app", "tour", "doctor"]
+COMMANDS = ["list", "info", "run", "report", "compare", "runs", "delete", "app", "tour", "doctor"]
+COMMANDS += ["train-world", "evaluate-world"]
 HEAVY = ["torch", "transformers", "transformer_lens", "sae_lens", "pandas", "plotly", "streamlit"]
 
 FAILING = """
@@ -63,10 +64,17 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert done.stderr == ""
 
 
-def test_no_words_show_the_help(capsys):
-    code, out, err = asked(capsys)
+def test_no_words_open_the_dashboard_in_the_browser(capsys, monkeypatch):
+    served = []
+    monkeypatch.setattr("workbench.serving.serve_dashboard", lambda *asked: served.append(asked))
+    assert asked(capsys) == (0, "", "")
+    assert served == [(8501, True)]
+
+
+def test_the_help_names_every_command(capsys):
+    code, out, err = asked(capsys, "--help")
     assert (code, err) == (0, "")
-    assert all(name in out for name in ["list", "info", "run", "report", "runs", "delete", "app", "tour", "doctor"])
+    assert all(name in out for name in COMMANDS)
 
 
 def test_list_shows_every_analysis(toys, capsys):
@@ -217,6 +225,18 @@ def test_ctrl_c_leaves_the_store_whole(toys, capsys):
     assert (code, out) == (130, "")
     assert err == "stopped: what was finished is saved, nothing is left half-written\n"
     assert len(Store().runs()) == 1
+
+
+def test_two_runs_are_compared(toys, capsys, tmp_path):
+    for text in ("one two", "one two three"):
+        asked(capsys, "run", "word_count", "--model", "toy", "--prompt", text)
+    newer, older = (run["id"] for run in json.loads(asked(capsys, "runs", "--json")[1]))
+    code, out, _ = asked(capsys, "compare", older, newer, "--out", str(tmp_path / "kept"))
+    assert code == 0
+    assert "largest change is +1" in out
+    assert Result.load(tmp_path / "kept").finding in out.replace("\n", " ")
+    assert json.loads(asked(capsys, "compare", older, newer, "--json")[1])["tables"]["changes"]
+    assert asked(capsys, "compare", older, "nothing")[0] == 2
 
 
 def test_runs_are_listed_reported_and_deleted(toys, capsys, tmp_path):

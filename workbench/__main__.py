@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.keeping import AsJson, StoreFolder, compare, delete, list_runs, report
 from workbench.mistakes import sentence
 from workbench.terminal import print_error, print_line, print_table, progress_bars, waiting
+from workbench.training.commands import evaluate_world, train_world
 
 if TYPE_CHECKING:
     from workbench.model import Model
@@ -24,17 +26,13 @@ _STOPPED = 130
 
 commands = typer.Typer(
     name="workbench",
-    help="Look inside a language model: trace it, edit it, explain it.",
+    help="Look inside a language model: trace it, edit it, explain it. Without a command, open the dashboard.",
     epilog="--debug, or WORKBENCH_DEBUG=1, shows the traceback of an error.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-StoreFolder = Annotated[
-    Path | None, typer.Option("--store", help="Folder of saved runs; else WORKBENCH_HOME, else your own.")
-]
 ModelName = Annotated[str | None, typer.Option("--model", help="Hub id, folder, .gguf file or planted:<name>.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or float64.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")]
@@ -119,50 +117,6 @@ def run(
         print_line(f"saved as {runs.find(run_key(entry, subject, inputs, values))}")
 
 
-@commands.command()
-def report(
-    runs: Annotated[list[str], typer.Argument(help="Run ids (or how they begin), or result folders.")],
-    out: Annotated[Path, typer.Option(help="HTML file; the JSON is written beside it.")] = Path("report.html"),
-    store: StoreFolder = None,
-) -> None:
-    """Write saved runs as one HTML file that opens with no network."""
-    from workbench.reports import report as write_report
-    from workbench.result import Result
-    from workbench.store import Store
-
-    saved = Store(store)
-    results = [Result.load(run) if Path(run).is_dir() else saved.get(run) for run in runs]
-    write_report(results, out)
-    print_line(f"report: {out}")
-
-
-@commands.command("runs")
-def list_runs(as_json: AsJson = False, store: StoreFolder = None) -> None:
-    """List the saved runs, newest first."""
-    from dataclasses import asdict
-
-    from workbench.answers import print_json
-    from workbench.store import Store
-
-    found = Store(store).runs()
-    if as_json:
-        print_json([asdict(run) for run in found])
-    elif found:
-        rows = [(run.id, run.analysis, run.model_name, run.created, run.finding) for run in found]
-        print_table(["run", "analysis", "model", "saved", "finding"], rows)
-    else:
-        print_line("no run is saved yet: workbench run NAME --model MODEL saves one")
-
-
-@commands.command()
-def delete(run: Annotated[str, typer.Argument(help="Run id, or how it begins.")], store: StoreFolder = None) -> None:
-    """Delete a saved run."""
-    from workbench.store import Store
-
-    Store(store).delete(run)
-    print_line(f"deleted: {run}")
-
-
 @commands.command("app")
 def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8501,
@@ -216,11 +170,17 @@ def doctor(as_json: AsJson = False, store: StoreFolder = None) -> None:
         raise typer.Exit(1)
 
 
+for name, keep in {"report": report, "compare": compare, "runs": list_runs, "delete": delete}.items():
+    commands.command(name)(keep)
+commands.command("train-world")(train_world)
+commands.command("evaluate-world")(evaluate_world)
+
+
 def answer(words: list[str]) -> int:
     """Carry out one command line and return its exit code; no exception leaves this function."""
     debug = "--debug" in words or bool(os.environ.get("WORKBENCH_DEBUG"))
     try:
-        asked = [word for word in words if word != "--debug"] or ["--help"]
+        asked = [word for word in words if word != "--debug"] or ["app"]
         code = commands(asked, prog_name="workbench", standalone_mode=False)
         if asked[0] == "run" and "--help" in asked[2:]:
             _print_knobs(asked[1])

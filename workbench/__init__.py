@@ -16,7 +16,10 @@ _HOME = {
     "trace": "tracer",
     "Trace": "tracer",
     "edited": "edit",
+    "edits": "edit_words",
     "greedy": "generate",
+    "load_coders": "coders",
+    "train_transcoders": "coders.training",
     "run": "catalog",
     "analysis": "catalog",
     "CATALOG": "catalog",
@@ -27,10 +30,14 @@ _HOME = {
     "Prompt": "prompts",
     "Prompts": "prompts",
     "Needles": "prompts",
+    "Pair": "pairs",
+    "Pairs": "pairs",
     "TwoHop": "hops",
     "TwoHops": "hops",
     "Store": "store",
     "report": "reports",
+    "compare": "comparison",
+    "head_card": "head_card",
 }
 
 __all__ = sorted(_HOME)

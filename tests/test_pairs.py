@@ -80,6 +80,21 @@ def test_a_pair_is_two_rows_of_tokens_and_where_they_differ(tiny_model: Model) -
     assert align(tiny_model, replace(PAIR, distractor="")).distractor is None
 
 
+def test_what_both_answers_begin_with_is_put_behind_the_prompts(tiny_model: Model) -> None:
+    found = align(tiny_model, replace(PAIR, target=" w20 w21", distractor=" w20 w22"))
+    assert (found.pair.clean, found.pair.corrupt) == (f"{PAIR.clean} w20", f"{PAIR.corrupt} w20")
+    assert (found.target, found.distractor) == (tiny_model.token("w21"), tiny_model.token("w22"))
+    assert found.length == align(tiny_model, PAIR).length + 1
+    assert found.led
+    assert not align(tiny_model, PAIR).led
+
+
+@pytest.mark.real
+def test_sums_fit_a_tokenizer_that_takes_digits_by_themselves(real_model: Model) -> None:
+    found = [align(real_model, pair) for pair in Pairs.read("sums")[:6]]
+    assert all(one.pair.clean.endswith("= ") and one.pair.target.isdigit() for one in found)
+
+
 @pytest.mark.parametrize(
     ("corrupt", "roles"),
     [

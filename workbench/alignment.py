@@ -1,6 +1,7 @@
 """Alignment: a pair of prompts as one model sees it, token for token, or a sentence that says why not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os.path import commonprefix
 
 from workbench.model import Model
 from workbench.pairs import Pair
@@ -15,11 +16,12 @@ class Aligned:
     """A pair whose prompts have the same number of tokens.
 
     Attributes:
-        pair: the texts.
+        pair: the texts; what target and distractor begin with alike, as whole tokens, stands behind the prompts.
         tokens: two rows, clean and corrupt.
         target: the token that should follow the clean prompt.
         distractor: the token to compare it with, None when the pair names none.
         changed: the positions at which the two rows differ.
+        led: whether a beginning of the answers was put behind the prompts.
     """
 
     pair: Pair
@@ -27,6 +29,7 @@ class Aligned:
     target: int
     distractor: int | None
     changed: tuple[int, ...]
+    led: bool = False
 
     @property
     def clean(self) -> Tokens:
@@ -63,10 +66,14 @@ class Aligned:
 def align(model: Model, pair: Pair) -> Aligned:
     """The tokens of a pair.
 
+    Where target and distractor are several tokens and begin with the same ones (" 8" and " 7" are a space and a
+    digit for some tokenizers), these are put behind both prompts, and what follows is target and distractor.
+
     Raises:
         ValueError: the prompts differ in how many tokens they have or in none of them, or the target or
             the distractor is not one token.
     """
+    given, pair = pair, led_on(model, pair)
     clean, corrupt = model.tokens(pair.clean), model.tokens(pair.corrupt)
     if clean.lengths != corrupt.lengths:
         raise ValueError(
@@ -89,7 +96,29 @@ def align(model: Model, pair: Pair) -> Aligned:
             f"pair {pair.clean!r}: target {pair.target!r} and distractor {pair.distractor!r} are the same token "
             f"{model.tokenizer.decode([target])!r} for {model.name}"
         )
-    return Aligned(pair, model.tokens([pair.clean, pair.corrupt]), target, distractor, changed)
+    return Aligned(pair, model.tokens([pair.clean, pair.corrupt]), target, distractor, changed, pair != given)
+
+
+def led_on(model: Model, pair: Pair) -> Pair:
+    """The pair with what target and distractor begin with alike put behind both prompts; often the pair itself."""
+    answers = [_ids(model, text) for text in (pair.target, pair.distractor)]
+    shared = commonprefix(answers)
+    if not shared or min(map(len, answers)) == len(shared) or not model.tokenizer.is_fast:
+        return pair
+    told = model.tokenizer(pair.target, add_special_tokens=False, return_offsets_mapping=True)
+    cut = told["offset_mapping"][len(shared) - 1][1]
+    lead = pair.target[:cut]
+    prompts = [(text, text + lead) for text in (pair.clean, pair.corrupt)]
+    if not pair.distractor.startswith(lead) or any(
+        _ids(model, after) != _ids(model, before) + shared for before, after in prompts
+    ):
+        return pair
+    (_, clean), (_, corrupt) = prompts
+    return replace(pair, clean=clean, corrupt=corrupt, target=pair.target[cut:], distractor=pair.distractor[cut:])
+
+
+def _ids(model: Model, text: str) -> list[int]:
+    return model.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
 
 def _row(tokens: Tokens, row: int) -> Tokens:

@@ -82,6 +82,12 @@ def _about_pairs(studied: list[Studied], left_out: list[str]) -> list[str]:
         "Effects are shares of the mean difference between clean and corrupt: 1 is all of it, 0 nothing, a negative "
         "one speaks against the answer."
     ]
+    led = sum(one.case.aligned.led for one in studied)
+    if led:
+        said.append(
+            f"In {led} of {count} pairs target and distractor begin with the same tokens (often a space): these were put "
+            "behind both prompts."
+        )
     if wrong:
         said.append(f"In {wrong} of {count} pairs the clean prompt does not favour the target over the distractor.")
     if backward:

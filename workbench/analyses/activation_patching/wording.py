@@ -85,8 +85,8 @@ def _about_pairs(studied: list[Studied], left_out: list[str]) -> list[str]:
     led = sum(one.case.aligned.led for one in studied)
     if led:
         said.append(
-            f"In {led} of {count} pairs target and distractor begin with the same tokens (often a space): these were put "
-            "behind both prompts."
+            f"In {led} of {count} pairs target and distractor begin with the same tokens (often a space): these were "
+            "put behind both prompts."
         )
     if wrong:
         said.append(f"In {wrong} of {count} pairs the clean prompt does not favour the target over the distractor.")

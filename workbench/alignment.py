@@ -102,7 +102,7 @@ def align(model: Model, pair: Pair) -> Aligned:
 def led_on(model: Model, pair: Pair) -> Pair:
     """The pair with what target and distractor begin with alike put behind both prompts; often the pair itself."""
     answers = [_ids(model, text) for text in (pair.target, pair.distractor)]
-    shared = commonprefix(answers)
+    shared = answers[0][: len(commonprefix(answers))]
     if not shared or min(map(len, answers)) == len(shared) or not model.tokenizer.is_fast:
         return pair
     told = model.tokenizer(pair.target, add_special_tokens=False, return_offsets_mapping=True)

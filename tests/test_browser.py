@@ -334,7 +334,7 @@ def test_the_report_opens_without_a_network(tab, browser, tmp_path):
     press_run(page)
     finding(page)
     file = tmp_path / "report.html"
-    file.write_bytes(download(page, "Report"))
+    file.write_bytes(download(page, "Report (HTML)"))
     assert file.stat().st_size < 1_000_000
     context = browser.new_context(offline=True)
     report, asked = context.new_page(), []

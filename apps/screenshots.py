@@ -21,6 +21,8 @@ from workbench.serving import HOST, dashboard_script
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from workbench.store import Store
+
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 README_LINK = "logit_lens?model=gemma-3-270m&prompts=The+capital+of+France+is+the+city+of"
@@ -116,6 +118,15 @@ def take_readme_picture() -> None:
         take(page, Path("docs") / "screenshot.png", _README_HEIGHT)
 
 
+def _links(store: "Store") -> dict[str, str]:
+    """The address of every page, with the runs of the tour on show."""
+    runs = {run.analysis: run.id for run in store.runs()}
+    pages = {name: f"{name}?run={run}" for name, run in runs.items()}
+    some = ",".join(list(runs.values())[:2])
+    kept = {"head": "head?at=layer2.head1", "runs": "runs", "compare": "compare", "report": f"report?runs={some}"}
+    return {"welcome": "", **pages, **kept}
+
+
 def take_all_pictures() -> None:
     """Take the tour, then a picture of every page with its result."""
     from workbench.model import load
@@ -128,7 +139,7 @@ def take_all_pictures() -> None:
         store = Store(scratch)
         for _ in tour(load(tour_model()), Path(scratch) / "out", store):
             pass
-        links = {"welcome": "", **{run.analysis: f"{run.analysis}?run={run.id}" for run in store.runs()}}
+        links = _links(store)
         with serving(Path(scratch)) as address, chromium() as browser:
             for scheme in SCHEMES:
                 page = _visit(browser, address, scheme)

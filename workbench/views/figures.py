@@ -15,6 +15,9 @@ from workbench.views.texts import number_text
 
 _TICKS = 40
 """At most so many labels along an axis."""
+_ROWS_AT_USUAL_HEIGHT = 20
+_FRAME, _ROW, _TALLEST = 130, 16, 900
+"""Pixels around a heatmap, of one of its many rows, and of the tallest one."""
 _STRIP_COLUMNS = 12
 _STRIP_ROWS_FOR_SCALE = 4
 _NODES_WITH_LABELS = 40
@@ -63,6 +66,8 @@ def _grid(panel: Grid) -> go.Figure:
     figure.update_yaxes(title={"text": escape(panel.y_title)}, showgrid=False, **_named_ticks(panel.y_labels))
     if not panel.upward:
         figure.update_yaxes(autorange="reversed")
+    if len(panel.y_labels) > _ROWS_AT_USUAL_HEIGHT:
+        figure.update_layout(height=min(_FRAME + _ROW * len(panel.y_labels), _TALLEST))
     return figure
 
 

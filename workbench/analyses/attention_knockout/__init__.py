@@ -32,7 +32,7 @@ _ASKED_TOKENS = 10
 """Length of the answers by which questions are chosen, as in the paper."""
 
 
-@analysis(title="Attention knockout", family="attention", reference="arXiv:2406.12775")
+@analysis(title="Attention knockout", family="causes", reference="arXiv:2406.12775")
 def attention_knockout(
     model: Model,
     hops: TwoHops,

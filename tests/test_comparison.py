@@ -104,3 +104,15 @@ def test_a_head_card_tells_value_and_place_among_all_heads() -> None:
     assert head_card([result], 7, 0) == []
     with pytest.raises(ValueError, match="count from 0"):
         head_card([result], -1, 0)
+
+
+def test_a_head_card_takes_every_component_and_no_limits() -> None:
+    roles = Named(
+        np.stack([GRID, -GRID]), ("component", "layer", "head"), labels={"component": ("previous token", "self")}
+    )
+    result = Result(analysis="toy", arrays={"role": roles, "score_lower": Named(GRID, ("layer", "head"))})
+    rows = head_card([result], 1, 2)
+    assert [(row["measure"], row["value"], row["rank"]) for row in rows] == [
+        ("role: previous token", 5.0, 1),
+        ("role: self", -5.0, 6),
+    ]

@@ -21,6 +21,7 @@ from workbench.views import (
     Scatter,
     Table,
     Tokens,
+    clickable,
     figure,
     markup,
     view_from_json,
@@ -336,3 +337,24 @@ def test_drawing_needs_plotly_only_for_figures() -> None:
     environment = {**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
     shown = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert shown.stdout == "set()\nTrue\n"
+
+
+def test_a_clickable_heatmap_shows_its_cells_and_nothing_beyond() -> None:
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    result = Result(arrays={"score": Named(values, ("layer", "pos")), "map": Named(values, ("query", "key"))})
+    for view, vertical in (
+        (Heatmap("score", "pos", "layer"), (-0.5, 2.5)),
+        (Heatmap("map", "key", "query"), (2.5, -0.5)),
+    ):
+        drawn = clickable(view, result, marked=(1, None))
+        assert drawn is not None
+        points = drawn.data[1]
+        assert [(int(x), int(y), float(v)) for x, y, v in zip(points.x, points.y, points.customdata, strict=True)] == [
+            (column, row, float(values[row, column])) for row in range(3) for column in range(4)
+        ]
+        assert (drawn.layout.xaxis.range, drawn.layout.yaxis.range) == ((-0.5, 3.5), vertical)
+        assert not drawn.layout.yaxis.autorange
+        frame = drawn.layout.shapes[0]
+        assert (frame.x0, frame.x1, frame.y0, frame.y1) == (0.5, 1.5, -0.5, 2.5)
+    wide = Result(arrays={"score": Named(np.zeros((2, 300)), ("layer", "pos"))})
+    assert clickable(Heatmap("score", "pos", "layer"), wide) is None

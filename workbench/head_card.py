@@ -1,6 +1,6 @@
 """Head card: all that saved results say of one attention head."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from workbench.result import Result
 def head_card(results: Iterable[Result], layer: int, head: int) -> list[dict[str, Any]]:
     """One row for each measure of heads: the value of this head and its place among all.
 
-    A measure is an array of a result with exactly the axes layer and head.
+    A measure is an array of a result with exactly the axes layer and head, or one for each entry of a further axis
+    `component`. Limits of intervals are left out.
 
     Args:
         results: results on one model, in the order in which they shall be told.
@@ -31,10 +32,25 @@ def head_card(results: Iterable[Result], layer: int, head: int) -> list[dict[str
         raise ValueError(f"layer and head count from 0: found layer {layer}, head {head}")
     rows = []
     for result in results:
-        for name, array in result.arrays.items():
-            if set(array.axes) == {"layer", "head"} and (row := _row(array, layer, head)) is not None:
+        for name, array in _measures(result):
+            if (row := _row(array, layer, head)) is not None:
                 rows.append({"analysis": result.analysis, "measure": name, **row})
     return rows
+
+
+def _measures(result: Result) -> Iterator[tuple[str, Named]]:
+    """Arrays over layer and head, with a name each."""
+    for name, array in result.arrays.items():
+        if name.endswith(("lower", "upper")):
+            continue
+        if set(array.axes) == {"layer", "head"}:
+            yield name, array
+        elif set(array.axes) == {"component", "layer", "head"}:
+            place = array.axes.index("component")
+            axes = tuple(axis for axis in array.axes if axis != "component")
+            labels = {axis: names for axis, names in array.labels.items() if axis != "component"}
+            for index, component in enumerate(array.names("component")):
+                yield f"{name}: {component}", Named(array.values.take(index, place), axes, array.unit, labels)
 
 
 def _row(array: Named, layer: int, head: int) -> dict[str, Any] | None:

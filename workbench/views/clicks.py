@@ -42,8 +42,8 @@ def add_points(figure: go.Figure, panel: Grid, marked: tuple[int | None, int | N
     figure.add_trace(layer)
     grid.hoverinfo, grid.hovertemplate = "skip", None
     figure.update_layout(hovermode="closest", hoverdistance=-1)
-    figure.update_xaxes(range=[-0.5, columns - 0.5])
-    figure.update_yaxes(range=[-0.5, rows - 0.5] if panel.upward else [rows - 0.5, -0.5])
+    figure.update_xaxes(range=[-0.5, columns - 0.5], autorange=False)
+    figure.update_yaxes(range=[-0.5, rows - 0.5] if panel.upward else [rows - 0.5, -0.5], autorange=False)
     if marked != (None, None):
         column, row = marked
         left, right = (-0.5, columns - 0.5) if column is None else (column - 0.5, column + 0.5)

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, Protocol, runtime_checkable
 import numpy as np
 
 from workbench.entry import FAMILIES, Cost, Entry, Family, Input
+from workbench.folders import file_states
 from workbench.knobs import Knob, did_you_mean, plain
 from workbench.result import Result
 from workbench.signature import read_entry
@@ -182,14 +183,19 @@ def run(
 
 
 def run_key(entry: Entry, model: Subject, inputs: tuple[object, ...], knobs: Mapping[str, object]) -> str:
-    """The sha256 of everything that a run's numbers depend on; the store finds the run by it."""
+    """The sha256 of everything that a run's numbers depend on; the store finds the run by it.
+
+    Files that a knob names (coders, another model) count with their sizes and times of change.
+    """
+    values = {name: plain(value) for name, value in entry.parse_knobs(knobs).items()}
     who = {name: value for name, value in model.identity().items() if name != "checks"}
     named = dict(zip((one.name for one in entry.inputs), inputs, strict=True))
     parts = {
         "analysis": entry.name,
         "model": who,
         "inputs": _described(named),
-        "params": {name: plain(value) for name, value in entry.parse_knobs(knobs).items()},
+        "params": values,
+        "files": {name: file_states(value) for name, value in values.items() if isinstance(value, str)},
         "code": code_version(),
     }
     return hashlib.sha256(canonical(parts).encode()).hexdigest()

@@ -6,7 +6,7 @@ A folder is written beside its place under a temporary name, flushed to the disk
 import os
 import shutil
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -83,6 +83,23 @@ def replace_file(file: Path, content: bytes) -> None:
     with unfinished_folder(file.parent, {file.name: content}) as written:
         (written / file.name).replace(file)
     _flush_names(file.parent)
+
+
+def file_states(text: str) -> list[list[str | int]]:
+    """Name, size and time of change of each file that a text names; empty when it names none.
+
+    Args:
+        text: anything; a path, or several with commas between, of files or of folders (two levels are looked at).
+    """
+    states: list[list[str | int]] = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        path = Path(part).expanduser()
+        with suppress(OSError):  # a text that no path can be
+            files = [path] if path.is_file() else sorted([*path.glob("*"), *path.glob("*/*")])
+            for file in filter(Path.is_file, files):
+                about = file.stat()
+                states.append([str(file), about.st_size, about.st_mtime_ns])
+    return states
 
 
 def _temporary_name(parent: Path) -> Path:

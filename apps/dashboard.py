@@ -9,7 +9,7 @@ from functools import partial
 
 import streamlit as st
 
-from apps.screens.analysis import analysis_page
+from apps.screens.analysis import analysis_page, leave_other_pages
 from apps.screens.compare import compare_page
 from apps.screens.head import head_page
 from apps.screens.report import report_page
@@ -45,6 +45,7 @@ def dashboard() -> None:
     sections["Find"] = [head, *sections.get("Find", [])]
     sections["Keep"] = [runs, compare, st.Page(report_page, title="Report", url_path="report")]
     page = st.navigation({"": [first], **sections}, position="top")
+    leave_other_pages(page.url_path)
     adopt_link()
     show_selection()
     side_bar()

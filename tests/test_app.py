@@ -17,6 +17,7 @@ from toys import HEADER, WORD_COUNT, Toy, toy_package
 from apps import service as service_module
 from apps.controls import TYPED, _bundled_as, read_inputs
 from apps.models import _affordable, _budget
+from apps.screens.analysis import Asked, leave_other_pages
 from apps.screens.welcome import QUESTIONS
 from apps.service import service
 from apps.show import _places
@@ -283,6 +284,16 @@ def test_a_redraw_with_the_address_of_before_does_not_lose_the_new_result(toys):
     page.query_params["run"] = old
     page.run()
     assert page.query_params["run"] == old, "once the new address has come back, the reader may leave it"
+
+
+def test_a_page_that_was_left_shows_the_run_that_is_asked_for_next():
+    st.session_state["one job"], st.session_state["other job"] = Asked("a", shown=True), Asked("b", shown=True)
+    st.session_state["third job"] = Asked("c")
+    leave_other_pages("other")
+    assert [key for key in ("one job", "other job", "third job") if key in st.session_state] == [
+        "other job",
+        "third job",
+    ]
 
 
 def test_the_side_bar_shows_tokens_and_which_self_check_failed(toys):

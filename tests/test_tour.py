@@ -31,8 +31,8 @@ def test_the_tour_stops_at_every_headline_saves_and_reports(toys, tmp_path):
 
 
 def test_an_input_that_is_not_bundled_is_named(toys):
-    (toys.folder / "word_count.py").write_text(WORD_COUNT.replace("prompts: Prompts", "prompts: Pairs"))
-    with pytest.raises(ValueError, match="the tour has no Pairs for word_count"):
+    (toys.folder / "word_count.py").write_text(WORD_COUNT.replace("prompts: Prompts", "prompts: TwoHops"))
+    with pytest.raises(ValueError, match="the tour has no TwoHops for word_count"):
         tour_inputs(type(toys)(toys.folder, toys.home)["word_count"])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.catalog import CATALOG, Entry, Subject, run
+from workbench.pairs import Pair, Pairs
 from workbench.prompts import Needles, Prompts, data_folder
 from workbench.reports import report
 from workbench.result import Result
@@ -62,7 +63,7 @@ def tour_inputs(entry: Entry) -> list[Any]:
     Raises:
         ValueError: no bundled input has one of the types.
     """
-    bundled = {"Prompts": tour_prompts, "Needles": Needles.bundled}
+    bundled = {"Prompts": tour_prompts, "Pairs": tour_pairs, "Needles": Needles.bundled}
     missing = [one.type for one in entry.inputs if one.type not in bundled]
     if missing:
         raise ValueError(f"the tour has no {', '.join(missing)} for {entry.name}: remove its TOUR")
@@ -73,3 +74,9 @@ def tour_prompts() -> Prompts:
     """A prompt that any model with a copying head can go on with: a needle, then its first half again."""
     needle = Needles.bundled()[0]
     return Prompts.of(f"{needle.needle} {needle.answer_prefix}")
+
+
+def tour_pairs() -> Pairs:
+    """The prompt of the tour, and the same with another word in the place of what is to be copied."""
+    text = tour_prompts()[0].text
+    return Pairs.of(Pair(text, text.replace("smoked", "green"), " smoked", " green", "the secret"))

@@ -28,12 +28,19 @@ class Asked:
     """A job that a page has asked for.
 
     A redraw that was under way when the job ended carries the address as it was, or stops before the new one is
-    sent; so the result is put on show until an address arrives that is no longer the one at the time of asking.
+    sent. So the result is put on show at every redraw until the browser sends its address back.
     """
 
     job: str
-    address: str | None
-    """The run that the address named when the job was asked for."""
+    shown: bool = False
+    """Whether its result has been put on show."""
+
+
+def leave_other_pages(current: str) -> None:
+    """Forget the jobs whose results were shown on pages other than the current one."""
+    for key, value in list(st.session_state.items()):
+        if isinstance(value, Asked) and value.shown and key != f"{current} job":
+            del st.session_state[key]
 
 
 def analysis_page(entry: Entry) -> None:
@@ -42,7 +49,7 @@ def analysis_page(entry: Entry) -> None:
     with st.container(border=True):
         order = _order(entry, input_controls(entry), knob_controls(entry))
         if _run_button(order) and order is not None:
-            st.session_state[f"{entry.name} job"] = Asked(service().submit(order).id, st.query_params.get(RUN))
+            st.session_state[f"{entry.name} job"] = Asked(service().submit(order).id)
             st.rerun()
     _job(entry)
     if (run := shown_run(entry.name)) is not None:
@@ -120,10 +127,13 @@ def _job(entry: Entry) -> None:
         tell_failure(job)
     elif job.state == "cancelled":
         st.info("Stopped. Nothing of it was kept.")
-    elif st.query_params.get(RUN) == asked.address:
-        show_run(entry.name, service().run_of(job.id))
-    else:  # the address has followed, or the reader has gone elsewhere
-        del st.session_state[f"{entry.name} job"]
+    else:
+        run = service().run_of(job.id)
+        if asked.shown and st.query_params.get(RUN) == run:
+            del st.session_state[f"{entry.name} job"]
+        else:
+            st.session_state[f"{entry.name} job"] = Asked(job.id, shown=True)
+            show_run(entry.name, run)
 
 
 def _result(entry: Entry, run: str, order: Order | None) -> None:

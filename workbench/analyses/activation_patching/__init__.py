@@ -43,6 +43,7 @@ from workbench.result import Result
 from workbench.tracer import trace
 
 NEEDS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z")
+TOUR = {"where": "heads", "steps": 2}
 LOOPED = 3
 """Rows of each direction that the plain loop runs as well, in the first pair."""
 

@@ -48,7 +48,9 @@ def analysis_page(entry: Entry) -> None:
     _heading(entry)
     with st.container(border=True):
         order = _order(entry, input_controls(entry), knob_controls(entry))
-        if _run_button(order) and order is not None:
+        _run_button(entry, order)
+        wanted = st.session_state.pop(f"{entry.name} wanted", False)
+        if wanted and order is not None:
             st.session_state[f"{entry.name} job"] = Asked(service().submit(order).id)
             st.rerun()
     _job(entry)
@@ -85,15 +87,20 @@ def _order(entry: Entry, sources: Sequence[str], knobs: Mapping[str, Any]) -> Or
         return None
 
 
-def _run_button(order: Order | None) -> bool:
-    """Draw the button, which tells the cost; whether it was pressed."""
+def _run_button(entry: Entry, order: Order | None) -> None:
+    """Draw the button, which tells the cost."""
     label, refusal = "Run", None
     if order is not None:
         label, refusal = _plan(order)
-    pressed = st.button(label, type="primary", key="run", disabled=order is None or refusal is not None)
+    disabled = order is None or refusal is not None
+    st.button(label, type="primary", key="run", disabled=disabled, on_click=_want, args=(entry.name,))
     if refusal:
         st.error(inert(refusal))
-    return pressed
+
+
+def _want(analysis: str) -> None:
+    """Note that Run was pressed: a note outlives a redraw that is cut short by the next click, a press does not."""
+    st.session_state[f"{analysis} wanted"] = True
 
 
 def _plan(order: Order) -> tuple[str, str | None]:

@@ -88,6 +88,19 @@ def press_run(page) -> None:
     page.get_by_role("button", name=re.compile("^(Run|Load .* and run)")).click()
 
 
+def press_run_until_accepted(page, before: str | None) -> None:
+    """Press Run until the page shows its job or a new run: Chromium may swallow a click while a button is redrawn."""
+    for _ in range(5):
+        settle(page)
+        press_run(page)
+        for _ in range(100):
+            at_work = page.locator("[data-testid=stMain]").get_by_role("button", name="Stop").count()
+            if at_work or run_in(page.url) not in (None, before):
+                return
+            page.wait_for_timeout(100)
+    raise AssertionError("Run was pressed five times and no job began")
+
+
 def finding(page):
     """Wait for a result and return where its sentence stands."""
     page.get_by_role("button", name="Reproduce").first.wait_for()

@@ -104,15 +104,13 @@ def _chart(result: Result, view: View, place: int, select: dict[str, int], key: 
     """A chart; a click on a cell of a heatmap selects it for all views."""
     dark = st.context.theme.type == "dark"
     listen: dict[str, Any] = {}
-    drawn = None
     if isinstance(view, Heatmap):
         array = result.named(view.array)
         marked = index_on(array, view.x), index_on(array, view.y)
         drawn = clickable(view, result, select, dark, marked)
-    if drawn is None:
-        drawn = result.figure(place, select, dark)
-    elif isinstance(view, Heatmap):
         listen = {"on_select": partial(_clicked, result, view, key), "selection_mode": "points"}
+    else:
+        drawn = result.figure(place, select, dark)
     title = str(drawn.layout.title.text)
     alt, config = f"{title}. {result.finding}", {"displaylogo": False}
     st.plotly_chart(drawn, theme=None, key=key, alt=alt, config=config, **listen)

@@ -1,8 +1,19 @@
-"""The planted two-hop questions, with their single hops and shortcuts."""
+"""The planted two-hop model and its questions, with their single hops and shortcuts."""
 
+from functools import cache
+
+import torch
 from planting import planted
 
 from workbench.hops import TwoHop, TwoHops
+from workbench.model import Model, load
+
+
+@cache
+def late_hop() -> Model:
+    """The planted model `late_hop`, loaded once for all tests that only read it."""
+    torch.set_num_threads(1)  # the model is so small that more threads only wait for each other
+    return load("planted:late_hop")
 
 
 def planted_hops() -> TwoHops:

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from planting import ids_of, planted, run, without_head
-from two_hops import planted_hops
+from two_hops import late_hop, planted_hops
 
 from workbench.analyses import attention_knockout
 from workbench.analyses.attention_knockout.cutting import window
 from workbench.catalog import CATALOG
 from workbench.edit import edited
 from workbench.hops import TwoHops
-from workbench.model import Model, load
+from workbench.model import Model
 from workbench.result import Result
 from workbench.rewiring import cut
 from workbench.tracer import trace
@@ -26,20 +25,14 @@ TRUTH = planted("late_hop").truth
 
 
 @cache
-def model() -> Model:
-    torch.set_num_threads(1)
-    return load("planted:late_hop")
-
-
-@cache
 def found(**knobs: Any) -> Result:
-    return attention_knockout(model(), planted_hops(), **knobs)
+    return attention_knockout(late_hop(), planted_hops(), **knobs)
 
 
 @pytest.mark.parametrize("reach", [0, 1, 3])
 def test_exactly_the_windows_with_the_mover_matter(reach: int) -> None:
     result = found(reach=reach)
-    hit = [abs(layer - MOVER) <= reach for layer in range(model().shape.n_layers)]
+    hit = [abs(layer - MOVER) <= reach for layer in range(late_hop().shape.n_layers)]
     plain = result.named("plain").values[:, 0]
     for key in (0, 1):  # the entity has one token: its last is all of it
         change = result.named("probability").values[:, 0, key] - plain[:, None]
@@ -64,12 +57,14 @@ def test_a_cut_mover_is_as_good_as_none() -> None:
 
 def test_the_numbers_are_those_of_one_cut_and_one_pass() -> None:
     hop = planted_hops()[3]
-    tokens = model().tokens(hop.prompt)
+    tokens = late_hop().tokens(hop.prompt)
     last, entity = tokens.lengths[0] - 1, tokens.text[0].index(hop.entity)
     for middle in range(6):
-        with edited(model(), [cut(layer, query=last, key=entity) for layer in window(6, middle, 1) if layer == MOVER]):
-            probability = trace(model(), tokens, "logits@-1")["logits@-1"][0].softmax(-1)
-        bridge = float(probability[model().token(hop.bridge[0])])
+        with edited(
+            late_hop(), [cut(layer, query=last, key=entity) for layer in window(6, middle, 1) if layer == MOVER]
+        ):
+            probability = trace(late_hop(), tokens, "logits@-1")["logits@-1"][0].softmax(-1)
+        bridge = float(probability[late_hop().token(hop.bridge[0])])
         assert found(reach=1).named("probability").values[3, 1, 0, middle] == pytest.approx(bridge, abs=1e-6)
 
 
@@ -97,7 +92,7 @@ def test_questions_are_chosen_by_what_is_known() -> None:
 def test_a_name_that_is_no_word_and_too_few_other_tokens_are_told() -> None:
     ann = planted_hops()[0]
     short = replace(ann, prompt="home ann is", first="home ann", entity="home ann", answer=("Nowhere",))
-    result = attention_knockout(model(), TwoHops.of(short), reach=0)
+    result = attention_knockout(late_hop(), TwoHops.of(short), reach=0)
     assert np.isnan(result.named("probability").values[0, 2]).all()
     assert np.isnan(result.named("probability").values[0, 0, 2]).all()
     assert np.isfinite(result.named("probability").values[0, 0, :2]).all()
@@ -105,7 +100,7 @@ def test_a_name_that_is_no_word_and_too_few_other_tokens_are_told() -> None:
 
 
 def test_the_same_run_gives_the_same_result_and_the_disk_keeps_it(tmp_path: Path) -> None:
-    first, again = (attention_knockout(model(), planted_hops(), hops_used=2) for _ in range(2))
+    first, again = (attention_knockout(late_hop(), planted_hops(), hops_used=2) for _ in range(2))
     assert again.arrays == first.arrays and again.tables == first.tables
     assert Result.load(again.save(tmp_path / "run")) == again
     for view in range(len(again.views)):
@@ -116,12 +111,12 @@ def test_the_same_run_gives_the_same_result_and_the_disk_keeps_it(tmp_path: Path
 def test_bad_numbers_are_refused(knobs: dict[str, int]) -> None:
     ((name, value),) = knobs.items()
     with pytest.raises(ValueError, match=f"{name} is . or more, found {value}"):
-        attention_knockout(model(), planted_hops(), **knobs)
+        attention_knockout(late_hop(), planted_hops(), **knobs)
 
 
 def test_the_cost_grows_with_questions_draws_and_filters() -> None:
     costs = [
-        CATALOG["attention_knockout"].cost(model(), planted_hops(), **knobs)
+        CATALOG["attention_knockout"].cost(late_hop(), planted_hops(), **knobs)
         for knobs in ({"hops_used": 1}, {}, {"draws": 9}, {"draws": 9, "tested": "correct"})
     ]
     assert costs[0].tokens < costs[1].tokens < costs[2].tokens < costs[3].tokens

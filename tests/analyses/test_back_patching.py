@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from planting import changed, ids_of, outputs_of, planted, run
-from two_hops import planted_hops
+from two_hops import late_hop, planted_hops
 
 from workbench.analyses.back_patching import back_patching
 from workbench.analyses.back_patching.patching import looped_ids
@@ -18,7 +18,7 @@ from workbench.analyses.back_patching.scoring import hold_out
 from workbench.catalog import CATALOG
 from workbench.edit import patch
 from workbench.hops import TwoHop, TwoHops, mentions
-from workbench.model import Model, load
+from workbench.model import Model
 from workbench.questions import build_cases, other_names
 from workbench.reproduce import command_line, python_lines
 from workbench.result import Result
@@ -39,14 +39,8 @@ IMAGINE = TwoHop(
 
 
 @cache
-def model() -> Model:
-    torch.set_num_threads(1)
-    return load("planted:late_hop")
-
-
-@cache
 def found(**knobs: Any) -> Result:
-    return back_patching(model(), planted_hops(), **knobs)
+    return back_patching(late_hop(), planted_hops(), **knobs)
 
 
 @pytest.mark.parametrize("pairs", ["later", "all"])
@@ -112,8 +106,8 @@ def test_plain_hooks_on_the_plain_model_say_the_same(position: str, source: int,
 def test_a_layer_patched_with_itself_says_what_the_plain_prompt_says() -> None:
     said = found().named("said_ids").values
     for example, row in enumerate(found().tables["questions"]):
-        plain = model().tokenizer(row["prompt said"], add_special_tokens=False)["input_ids"]
-        for place, layer in np.ndindex(2, model().shape.n_layers):
+        plain = late_hop().tokenizer(row["prompt said"], add_special_tokens=False)["input_ids"]
+        for place, layer in np.ndindex(2, late_hop().shape.n_layers):
             assert said[example, place, layer, layer, : len(plain)].tolist() == plain
 
 
@@ -146,18 +140,18 @@ def test_shortcuts_and_unknown_hops_are_left_out_unless_all_are_tested() -> None
         cleo,
     )
     small: dict[str, Any] = {"positions": "entity", "control_draws": 0, "new_tokens": 2}
-    chosen = back_patching(model(), hops, **small)
+    chosen = back_patching(late_hop(), hops, **small)
     assert [row["name"] for row in chosen.tables["examples"]] == ["cleo"]
     assert chosen.named("success").values.shape[:2] == (1, 1)
     without = [row["rate of"] for row in chosen.tables["controls"] if row["rate"] is None]
     assert without == ["random vector", "other prompt", "held-out pair"]
     assert any("No rate of held-out pair, other prompt, random vector" in note for note in chosen.notes)
-    everyone = back_patching(model(), hops, tested="all", **small)
+    everyone = back_patching(late_hop(), hops, tested="all", **small)
     assert [row["name"] for row in everyone.tables["examples"]] == ["ann", "bob", "cleo"]
 
 
 def test_the_same_seed_gives_the_same_controls_and_the_disk_keeps_them(tmp_path: Path) -> None:
-    first, again = (back_patching(model(), planted_hops(), hops_used=2, new_tokens=2) for _ in range(2))
+    first, again = (back_patching(late_hop(), planted_hops(), hops_used=2, new_tokens=2) for _ in range(2))
     assert again.arrays == first.arrays
     assert again.tables == first.tables
     assert Result.load(again.save(tmp_path / "run")) == again
@@ -220,7 +214,7 @@ def test_a_bad_question_is_refused_in_one_sentence(change: dict[str, Any], messa
 def test_a_part_that_ends_inside_a_token_is_refused() -> None:
     inside = replace(planted_hops()[0], entity="an", first="the home of an")
     with pytest.raises(ValueError, match=r"two-hop prompt 'ann', 'the home of an': .* do not end where tokens end"):
-        back_patching(model(), TwoHops.of(inside))
+        back_patching(late_hop(), TwoHops.of(inside))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +227,7 @@ def test_a_part_that_ends_inside_a_token_is_refused() -> None:
 )
 def test_bad_numbers_are_refused(knobs: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        back_patching(model(), planted_hops(), **knobs)
+        back_patching(late_hop(), planted_hops(), **knobs)
 
 
 def test_questions_are_read_as_they_are_written(tmp_path: Path) -> None:
@@ -266,7 +260,7 @@ def test_the_result_says_how_to_make_it_again() -> None:
 
 def test_the_cost_grows_with_pairs_and_controls() -> None:
     costs = [
-        CATALOG["back_patching"].cost(model(), planted_hops(), **knobs)
+        CATALOG["back_patching"].cost(late_hop(), planted_hops(), **knobs)
         for knobs in ({"control_draws": 0}, {}, {"pairs": "all"})
     ]
     assert all(cost is not None for cost in costs)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from planting import changed, ids_of, outputs_of, planted, run
-from two_hops import planted_hops
+from two_hops import late_hop, planted_hops
 
 from workbench.analyses import entity_description
 from workbench.analyses.entity_description.scoring import described_as
 from workbench.catalog import CATALOG
 from workbench.hops import TwoHops
-from workbench.model import Model, load
+from workbench.model import Model
 from workbench.result import Result
 
 LAYERS = range(6)
@@ -23,14 +23,8 @@ ASKING: dict[str, Any] = {"description": "the of is", "placeholder": "of", "new_
 
 
 @cache
-def model() -> Model:
-    torch.set_num_threads(1)
-    return load("planted:late_hop")
-
-
-@cache
 def found(**knobs: Any) -> Result:
-    return entity_description(model(), planted_hops(), hops_used=2, **{**ASKING, **knobs})
+    return entity_description(late_hop(), planted_hops(), hops_used=2, **{**ASKING, **knobs})
 
 
 def planted_map(name: str) -> np.ndarray:
@@ -73,7 +67,7 @@ def test_plain_hooks_on_the_plain_model_say_the_same() -> None:
     ids, target_ids = ids_of(built, hop.prompt), ids_of(built, ASKING["description"])
     streams = outputs_of(built, ids, list(layers))
     home = built.tokenizer.convert_tokens_to_ids(hop.bridge[0])
-    single = entity_description(model(), TwoHops.of(hop), positions="entity", **ASKING).named("share").values[1, 0]
+    single = entity_description(late_hop(), TwoHops.of(hop), positions="entity", **ASKING).named("share").values[1, 0]
     for source, target in ((3, 0), (2, 2), (2, 3), (5, 3), (3, 4)):
 
         def put(out: torch.Tensor, source: int = source) -> torch.Tensor:
@@ -124,7 +118,9 @@ def test_names_that_the_description_says_anyway_are_told() -> None:
 
 
 def test_the_same_run_gives_the_same_result_and_the_disk_keeps_it(tmp_path: Path) -> None:
-    first, again = (entity_description(model(), planted_hops(), hops_used=2, pairs="same", **ASKING) for _ in range(2))
+    first, again = (
+        entity_description(late_hop(), planted_hops(), hops_used=2, pairs="same", **ASKING) for _ in range(2)
+    )
     assert again.arrays == first.arrays and again.tables == first.tables
     assert Result.load(again.save(tmp_path / "run")) == again
     for view in range(len(again.views)):
@@ -143,12 +139,12 @@ def test_the_same_run_gives_the_same_result_and_the_disk_keeps_it(tmp_path: Path
 )
 def test_bad_input_is_refused(knobs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        entity_description(model(), planted_hops(), **{**ASKING, **knobs})
+        entity_description(late_hop(), planted_hops(), **{**ASKING, **knobs})
 
 
 def test_the_cost_grows_with_pairs_and_positions() -> None:
     costs = [
-        CATALOG["entity_description"].cost(model(), planted_hops(), **knobs)
+        CATALOG["entity_description"].cost(late_hop(), planted_hops(), **knobs)
         for knobs in ({"pairs": "same"}, {"positions": "last"}, {})
     ]
     assert costs[0].tokens < costs[1].tokens < costs[2].tokens

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from planting import ids_of, outputs_of, planted
-from two_hops import planted_hops
+from two_hops import late_hop, planted_hops
 
 from workbench.analyses import sublayer_projections
 from workbench.analyses.sublayer_projections.reading import look_for
 from workbench.catalog import CATALOG
 from workbench.hops import TwoHops
-from workbench.model import Model, load
+from workbench.model import Model
 from workbench.questions import first_tokens
 from workbench.result import Result
 
@@ -23,14 +23,8 @@ TRUTH = planted("late_hop").truth
 
 
 @cache
-def model() -> Model:
-    torch.set_num_threads(1)
-    return load("planted:late_hop")
-
-
-@cache
 def found(**knobs: Any) -> Result:
-    return sublayer_projections(model(), planted_hops(), **knobs)
+    return sublayer_projections(late_hop(), planted_hops(), **knobs)
 
 
 def test_only_the_planted_mover_names_the_bridge_and_nothing_names_the_answer() -> None:
@@ -80,20 +74,20 @@ def test_ranks_and_shares_of_a_hand_made_table() -> None:
 
 
 def test_a_name_begins_with_the_same_word_with_or_without_a_space() -> None:
-    norland = model().token("norland")
-    assert first_tokens(model(), ["norland", "Norland", "norland sorvia"]) == (norland,)
-    assert first_tokens(model(), ["nowhere"]) == ()
+    norland = late_hop().token("norland")
+    assert first_tokens(late_hop(), ["norland", "Norland", "norland sorvia"]) == (norland,)
+    assert first_tokens(late_hop(), ["nowhere"]) == ()
 
 
 def test_a_name_that_is_no_word_of_the_vocabulary_is_never_seen() -> None:
     strange = TwoHops.of(replace(planted_hops()[0], answer=("Nowhere",)), *planted_hops()[1:2])
-    result = sublayer_projections(model(), strange)
-    assert (result.named("rank").values[0, 1] == model().shape.d_vocab - 1).all()
+    result = sublayer_projections(late_hop(), strange)
+    assert (result.named("rank").values[0, 1] == late_hop().shape.d_vocab - 1).all()
     assert "names rank the same everywhere" in result.notes[-1]
 
 
 def test_the_same_run_gives_the_same_result_and_the_disk_keeps_it(tmp_path: Path) -> None:
-    first, again = (sublayer_projections(model(), planted_hops(), hops_used=2, positions="last") for _ in range(2))
+    first, again = (sublayer_projections(late_hop(), planted_hops(), hops_used=2, positions="last") for _ in range(2))
     assert again.arrays == first.arrays and again.tables == first.tables
     assert first.named("share").values.shape == (2, 1, 2, 6)
     assert Result.load(again.save(tmp_path / "run")) == again
@@ -107,12 +101,12 @@ def test_the_same_run_gives_the_same_result_and_the_disk_keeps_it(tmp_path: Path
 )
 def test_bad_numbers_are_refused(knobs: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        sublayer_projections(model(), planted_hops(), **knobs)
+        sublayer_projections(late_hop(), planted_hops(), **knobs)
 
 
 def test_the_cost_grows_with_questions_and_positions() -> None:
     costs = [
-        CATALOG["sublayer_projections"].cost(model(), planted_hops(), **knobs)
+        CATALOG["sublayer_projections"].cost(late_hop(), planted_hops(), **knobs)
         for knobs in ({"hops_used": 1}, {"positions": "last"}, {})
     ]
     assert costs[0].tokens < costs[1].tokens < costs[2].tokens

@@ -66,8 +66,8 @@ def clickable(
     select: Mapping[str, int] | None = None,
     dark: bool = False,
     marked: tuple[int | None, int | None] = (None, None),
-) -> "plotly.graph_objects.Figure | None":
-    """Draw a heatmap whose cells can be clicked where a program listens; None if it has too many or pooled cells.
+) -> "plotly.graph_objects.Figure":
+    """Draw a heatmap whose cells can be clicked where a program listens, unless they are pooled or too many.
 
     Args:
         view: what to draw.
@@ -83,11 +83,10 @@ def clickable(
 
     panel = panel_of(view, result, select)
     array = result.arrays[view.array]
-    whole = array.size(view.y), array.size(view.x)
-    if not isinstance(panel, Grid) or panel.values.shape != whole or panel.values.size > MAX_CELLS:
-        return None
     drawn = draw(panel, dark)
-    add_points(drawn, panel, marked)
+    whole = array.size(view.y), array.size(view.x)
+    if isinstance(panel, Grid) and panel.values.shape == whole and panel.values.size <= MAX_CELLS:
+        add_points(drawn, panel, marked)
     return drawn
 
 

@@ -1,5 +1,6 @@
 """The small world is the same for the same seed, true to itself, and keeps what is held out out of the text."""
 
+import json
 import re
 import zlib
 from collections import Counter
@@ -7,7 +8,9 @@ from random import Random
 
 import pytest
 
-from workbench.hops import mentions
+from workbench.hops import TwoHops, mentions
+from workbench.pairs import Pairs
+from workbench.prompts import Needles, data_folder
 from workbench.world import RELATIONS, World, make_world, names
 from workbench.world.chains import CHAINS, is_told, two_hops
 from workbench.world.encyclopedia import asked, is_asked, opened, statement
@@ -24,6 +27,7 @@ from workbench.world.questions import (
     repeated,
     told_facts,
 )
+from workbench.world.sets import world_sets
 from workbench.world.stories import HELD_TOLD, TOLD
 from workbench.world.stream import GENRES, row, sample_texts
 
@@ -210,3 +214,20 @@ def test_another_seed_holds_out_other_facts():
 def test_the_text_that_the_shipped_models_were_trained_on_has_not_changed():
     rows = [row(WORLD, letters, 0, f"0/{step}/1", length, spans) for step, length, spans in TRAINING_ROWS]
     assert [zlib.crc32(str(one).encode()) for one in rows] == SUMS
+
+
+def test_the_prompt_sets_on_disk_are_those_of_the_world():
+    for name, rows in world_sets(make_world()).items():
+        text = (data_folder() / "prompts" / f"{name}.jsonl").read_text(encoding="utf-8")
+        assert [json.loads(line) for line in text.splitlines()] == json.loads(json.dumps(rows)), name
+
+
+def test_the_prompt_sets_are_read_as_what_they_are():
+    for name in ("world_facts", "world_indirect_objects", "world_years", "world_sums"):
+        assert all(len(pair.clean.split()) == len(pair.corrupt.split()) for pair in Pairs.read(name)), name
+    assert all(not is_told(make_world(), *hop.name.split("/")) for hop in TwoHops.read("world_two_hop"))
+    needles = Needles.read("world_needles")
+    assert "employer of" in needles.haystack[0]
+    assert all(needle.answer not in needles.haystack[0] for needle in needles)
+    assert needles[0].ask(prefixed=True) == f"Question: {needles[0].question} Answer: the"
+    assert Needles.bundled().haystack != needles.haystack

@@ -7,7 +7,7 @@ describes itself as plain JSON for results and reports.
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -157,7 +157,8 @@ class Needle:
     """A sentence to hide in a long text, the question about it, and the part that answers it.
 
     `answer` is the exact part of `needle` that counts as retrieved; `answer_prefix` is how a model
-    that only continues text is led to it.
+    that only continues text is led to it. `asking` is how the question follows the text, with {question}
+    in its place; by default as in the paper's prompts.
     """
 
     name: str
@@ -165,6 +166,7 @@ class Needle:
     question: str
     answer: str
     answer_prefix: str = ""
+    asking: str = "\nBased on the content of the book, Question: {question}\nAnswer:"
 
     def __post_init__(self) -> None:
         if self.needle.count(self.answer) != 1 or not self.answer:
@@ -172,6 +174,18 @@ class Needle:
                 f"needle {self.name!r}: the answer {self.answer!r} must occur exactly once in the needle "
                 f"{self.needle!r}, found {self.needle.count(self.answer) if self.answer else 0} times"
             )
+        if "{question}" not in self.asking:
+            raise ValueError(f"needle {self.name!r}: asking holds no {{question}}: {self.asking!r}")
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> "Needle":
+        """A needle from plain JSON; fields that a needle has not are left out."""
+        return cls(**{name: row[name] for name in cls.__dataclass_fields__ if name in row})
+
+    def ask(self, prefixed: bool) -> str:
+        """The question as it follows the text, with the beginning of the answer if it is wanted and there is one."""
+        asked = self.asking.replace("{question}", self.question)
+        return f"{asked} {self.answer_prefix}" if prefixed and self.answer_prefix else asked
 
 
 class Needles(tuple[Needle, ...]):
@@ -189,12 +203,18 @@ class Needles(tuple[Needle, ...]):
         return made
 
     @classmethod
-    def read(cls, path: str | Path, haystack: str | Path = "haystack") -> "Needles":
-        """Read needles and haystack from JSONL files or bundled sets."""
-        fields = ("name", "needle", "question", "answer")
-        rows = read_rows(find_file(path), needed=fields)
-        needles = [Needle(*(row[name] for name in fields), row.get("answer_prefix", "")) for row in rows]
-        return cls.of(needles, (row["text"] for row in read_rows(find_file(haystack), needed=["text"])))
+    def read(cls, path: str | Path, haystack: str | Path = "") -> "Needles":
+        """Read needles and haystack from JSONL files or bundled sets.
+
+        Without a haystack, a file `..needles.jsonl` goes with the `..haystack.jsonl` beside it, any other file with
+        the haystack that ships with the workbench.
+        """
+        file = find_file(path)
+        needles = [Needle.from_row(row) for row in read_rows(file, needed=("name", "needle", "question", "answer"))]
+        beside = file.with_name(file.name.replace("needles", "haystack"))
+        hay = find_file(haystack) if haystack else beside if beside != file and beside.is_file() else None
+        rows = read_rows(hay or find_file("haystack"), needed=["text"])
+        return cls.of(needles, (row["text"] for row in rows))
 
     @classmethod
     def bundled(cls) -> "Needles":

@@ -101,6 +101,14 @@ def _file(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join([f"cat > {name}.jsonl <<'END'", *map(json.dumps, rows), "END", ""])
 
 
+_SETS = {
+    "Pairs": ("greater_than", "sums", "world_facts", "world_indirect_objects", "world_years", "world_sums"),
+    "TwoHops": ("world_two_hop",),
+    "Needles": ("world_needles",),
+}
+"""The bundled sets of each type besides the one that is taken without a name."""
+
+
 def _bundled(told: Mapping[str, Any]) -> tuple[str, str] | None:
     """The type of an input that ships with the workbench, and its name unless it is what is taken without one."""
     kinds = {"needles": Needles, "pairs": Pairs, "two_hops": TwoHops}
@@ -109,7 +117,7 @@ def _bundled(told: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     if told == kind.bundled().describe():
         return kind.__name__, ""
-    names = ("greater_than", "sums") if kind is Pairs else ()
+    names = _SETS[kind.__name__]
     return next(((kind.__name__, name) for name in names if told == kind.read(name).describe()), None)
 
 

@@ -17,6 +17,7 @@ def train_world(
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all; else what the recipe says.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile first: faster, needs a C++ compiler.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that write text ahead; a GPU needs some.")] = 0,
 ) -> None:
     """Train a small model on the small world; a training that was stopped goes on."""
     from workbench.model import choose_device
@@ -25,7 +26,7 @@ def train_world(
 
     recipe = recipe_of(name, steps)
     with progress_bars():
-        folder = train(recipe, out / name, device=choose_device(device), compiled=compiled)
+        folder = train(recipe, out / name, device=choose_device(device), compiled=compiled, workers=workers)
     print_line(f"model: {folder}")
 
 

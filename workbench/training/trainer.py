@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from workbench.folders import replace_file
 from workbench.progress import track
@@ -28,7 +30,13 @@ _SAMPLE, _LARGEST_VOCABULARY = 20_000, 3_072
 
 
 def train(
-    recipe: Recipe, out: Path, *, device: torch.device, compiled: bool = False, save_every: float = 120.0
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: torch.device,
+    compiled: bool = False,
+    workers: int = 0,
+    save_every: float = 120.0,
 ) -> Path:
     """Train a model, or go on with the training in this folder.
 
@@ -40,6 +48,7 @@ def train(
         out: folder of the model; `progress` in it holds the state, the losses and their plot.
         device: where to compute.
         compiled: compile the model first (needs a C++ compiler; faster after half a minute).
+        workers: processes that write the text ahead; 0 writes it between the steps. A GPU needs some.
         save_every: seconds between two states on disk.
 
     Returns:
@@ -58,10 +67,18 @@ def train(
         learner.restore(str(progress / STATE))
     log = _Log(progress / LOSSES, learner.step)
     saved = time.monotonic()
-    for _ in track(range(learner.step, recipe.steps), f"training {recipe.name}"):
+    steps = range(learner.step, recipe.steps)
+    stream = DataLoader(
+        _Steps(lambda step: rows_at(world, encode, start, recipe, step)),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+    )
+    for _, rows in zip(track(steps, f"training {recipe.name}"), stream, strict=True):
         if learner.step in recipe.history:
             export(learner, out, step=learner.step)
-        log.add(learner.step, learner.learn(rows_at(world, encode, start, recipe, learner.step)))
+        log.add(learner.step, learner.learn(rows))
         if time.monotonic() - saved > save_every:
             _save(learner, log, out)
             saved = time.monotonic()
@@ -70,6 +87,16 @@ def train(
     _save(learner, log, out)
     draw_losses(progress / LOSSES, progress / PLOT)
     return out
+
+
+class _Steps(Dataset[Tensor]):
+    """The rows of every step, by its number (`index`)."""
+
+    def __init__(self, rows: Callable[[int], Tensor]):
+        self._rows = rows
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._rows(index)
 
 
 def rows_at(world: World, encode: Encode, start: int, recipe: Recipe, step: int) -> Int[Tensor, "row pos"]:

@@ -75,9 +75,7 @@ def _refuse_grid(model: Model, lengths: tuple[int, ...], depths: tuple[int, ...]
 
 
 def _case(model: Model, needle: Needle, hay: str, tokens: Tokens, length: int, depth: int, prefixed: bool) -> Case:
-    question = f"\nBased on the content of the book, Question: {needle.question}\nAnswer:"
-    if prefixed and needle.answer_prefix:
-        question = f"{question} {needle.answer_prefix}"
+    question = needle.ask(prefixed)
     around = model.tokens(f"{needle.needle} {question}").lengths[0]
     room = length - around
     if room < 1:

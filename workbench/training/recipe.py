@@ -72,7 +72,7 @@ class Recipe:
 
 
 RECIPES = {
-    "world": Recipe("world", layers=6, width=256, mlp=512, heads=8, kv_heads=4, steps=12_000),
+    "world": Recipe("world", layers=6, width=256, mlp=512, heads=8, kv_heads=4, steps=9_000),
     "world-history": Recipe(
         "world-history",
         layers=2,

@@ -63,6 +63,7 @@ def run_by_hand():
     tokens, layers = stream, []
     for layer in range(2):
         outputs = written if layer == 0 else torch.zeros_like(written)
+        entering = stream
         stream = stream + previous @ stream @ carried @ outputs
         added = CODERS[layer].predict(stream)
         layers.append(
@@ -76,6 +77,7 @@ def run_by_hand():
                 behind_attention=plain,
                 before_mlp=plain,
                 sequential=True,
+                resid_pre=entering,
                 mlp_in=stream,
                 mlp_out=added,
             )

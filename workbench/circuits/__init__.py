@@ -11,6 +11,11 @@ Example:
     ["token 'red'@2", 'L0.F0@3', 'L1.F0@3']
 """
 
+from workbench.circuits.blind import blind_case as blind_case
+from workbench.circuits.blind import blind_nodes as blind_nodes
+from workbench.circuits.blind import reveal as reveal
+from workbench.circuits.blind import suppose as suppose
+from workbench.circuits.blind import with_verdict as with_verdict
 from workbench.circuits.exchange import circuit_of as circuit_of
 from workbench.circuits.exchange import circuit_of_result as circuit_of_result
 from workbench.circuits.exchange import read_circuit as read_circuit
@@ -22,10 +27,19 @@ from workbench.circuits.graph import explain as explain
 from workbench.circuits.interventions import Clamp as Clamp
 from workbench.circuits.interventions import frozen_effects as frozen_effects
 from workbench.circuits.interventions import measure as measure
+from workbench.circuits.loadings import load_heads as load_heads
+from workbench.circuits.looking import freeze_look as freeze_look
 from workbench.circuits.paths import find_paths as find_paths
 from workbench.circuits.pruning import prune as prune
 from workbench.circuits.pruning import score as score
 from workbench.circuits.pruning import strongest as strongest
+from workbench.circuits.scores import split_score as split_score
+from workbench.circuits.stored import graph_of_result as graph_of_result
+from workbench.circuits.sufficiency import take_away as take_away
+from workbench.circuits.supernodes import Supernode as Supernode
+from workbench.circuits.supernodes import alike as alike
+from workbench.circuits.supernodes import group as group
+from workbench.circuits.supernodes import with_supernodes as with_supernodes
 from workbench.circuits.targets import difference_target as difference_target
 from workbench.circuits.targets import direction_target as direction_target
 from workbench.circuits.targets import feature_target as feature_target

@@ -53,20 +53,20 @@ def sweep_back(
         rows_at_once: how many rows are carried together; it changes memory and time, not the numbers.
     """
     edges = torch.zeros(len(readings.layers), sources.columns.count, dtype=run.stream.dtype)
-    widest = max(layer.outputs.shape[0] * layer.outputs.shape[1] for layer in run.layers)
-    width = max(widest, run.stream.shape[1])
+    widths = [layer.outputs.shape[0] * layer.outputs.shape[1] for layer in run.layers]
+    width = max([run.stream.shape[1], *widths])
     parts = []
     for pos in readings.positions.unique().tolist():
         here = (readings.positions == pos).nonzero()[:, 0]
         here = here[readings.layers[here].argsort(descending=True, stable=True)]
         parts += here.split(max(1, min(rows_at_once, _NUMBERS // ((pos + 1) * width))))
     for rows in track(parts, "rows of the graph"):
-        edges[rows.cpu()] = _Wave.begin(run, sources, readings, rows).carry_down().cpu()
+        edges[rows.cpu()] = Wave.begin(run, sources, readings, rows).carry_down().cpu()
     return edges
 
 
 @dataclass
-class _Wave:
+class Wave:
     """The gradients of some rows that read at one position, on their way down.
 
     Attributes:
@@ -85,7 +85,7 @@ class _Wave:
     slices: dict[str, slice] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, run: FrozenRun, sources: Sources, readings: Readings, rows: Int[Tensor, " part"]) -> "_Wave":
+    def begin(cls, run: FrozenRun, sources: Sources, readings: Readings, rows: Int[Tensor, " part"]) -> "Wave":
         """Rows that read at one position, sorted by layer from the top; nothing has been carried yet."""
         pos, vectors = int(readings.positions[rows[0]]), readings.vectors[rows]
         grads = vectors.new_zeros(pos + 1, *vectors.shape)
@@ -102,13 +102,13 @@ class _Wave:
             frozen, above = self.run.layers[layer], self._reading_from(layer + 1)
             self._collect(layer, above)
             here = self._reading_from(layer)
-            skipped = self._through_skip(layer, above)
+            skipped = self._through_skip(layer, self.grads[:, :above], slice(above))
             if frozen.sequential:
                 self.grads[:, :above] += skipped
                 self._join(frozen.before_mlp, above, here)
-                self.grads[:, :here] += self._through_attention(frozen, here)
+                self.grads[:, :here] += self._through_attention(frozen, self.grads[:, :here], slice(here))
             else:
-                self.grads[:, :above] += skipped + self._through_attention(frozen, above)
+                self.grads[:, :above] += skipped + self._through_attention(frozen, self.grads[:, :above], slice(above))
                 self._join(frozen.before_mlp, above, here)
         self._collect_embedding()
         return self.edges
@@ -117,9 +117,9 @@ class _Wave:
         """How many rows read at this layer or above."""
         return sum(place >= layer for place in self.layers)
 
-    def _add_bias(self, count: int, shares: Float[Tensor, "..."]) -> None:
-        """Constants met on the way, by position and row or by row."""
-        self.edges[:count, -1] += shares.sum(0) if shares.ndim == 2 else shares
+    def _add_bias(self, rows: slice, shares: Float[Tensor, "pos some"]) -> None:
+        """Constants that some rows meet on the way, by position."""
+        self.edges[rows, -1] += shares.sum(0)
 
     def _join(self, norm: FrozenNorms, first: int, last: int) -> None:
         """Let the rows that read here begin, behind the norm that stands in front of them."""
@@ -143,32 +143,43 @@ class _Wave:
         if here.first is not None:
             self.edges[:count, self.slices["first"].start + layer] = grads[0] @ here.first
         if here.bias is not None:
-            self._add_bias(count, grads[self.sources.start :] @ here.bias)
+            self._add_bias(slice(count), grads[self.sources.start :] @ here.bias)
 
-    def _through_skip(self, layer: int, count: int) -> Float[Tensor, "pos some d_model"] | float:
+    def _through_skip(
+        self, layer: int, grads: Float[Tensor, "pos some d_model"], rows: slice
+    ) -> Float[Tensor, "pos some d_model"] | float:
         """The linear path of a skip transcoder, from what the MLP writes to what it reads."""
         skip, norm = self.sources.layers[layer].skip, self.run.layers[layer].before_mlp
-        if skip is None or not count:
+        if skip is None or not grads.shape[1]:
             return 0.0
-        inner = self.grads[:, :count] @ skip
+        inner = grads @ skip
         inner[: self.sources.start] = 0
-        self._add_bias(count, inner @ norm.bias)
+        self._add_bias(rows, inner @ norm.bias)
         return norm.pulled(inner)
 
-    def _through_attention(self, layer: FrozenLayer, count: int) -> Float[Tensor, "pos some d_model"]:
+    def _behind_heads(
+        self, layer: FrozenLayer, grads: Float[Tensor, "pos some d_model"], rows: slice
+    ) -> Float[Tensor, "pos some d_model"]:
+        """From what attention adds to the stream to what its heads give, past its bias and the norm behind it."""
+        inner = layer.behind_attention.pulled(grads)
+        self._add_bias(rows, grads @ layer.behind_attention.bias + inner @ layer.output_bias)
+        return inner
+
+    def _through_attention(
+        self, layer: FrozenLayer, grads: Float[Tensor, "pos some d_model"], rows: slice
+    ) -> Float[Tensor, "pos some d_model"]:
         """Through every head at once, with its pattern as it was: from queries back to keys."""
-        grads, length = self.grads[:, :count], self.pos + 1
+        length, count = grads.shape[:2]
         groups, _, size = layer.values.shape
         shared = len(layer.outputs) // groups
-        inner = layer.behind_attention.pulled(grads)
-        self._add_bias(count, grads @ layer.behind_attention.bias + inner @ layer.output_bias)
+        inner = self._behind_heads(layer, grads, rows)
         mixed = (inner @ layer.outputs.flatten(0, 1).T).view(length, count, groups, shared, size)
         mixed = mixed.permute(2, 3, 0, 1, 4).reshape(groups, shared * length, count * size)
         pattern = layer.pattern[:, :length, :length].unflatten(0, (groups, -1)).flatten(1, 2)
         read = (pattern.transpose(1, 2) @ mixed).view(groups, length, count, size)
-        self._add_bias(count, torch.einsum("gprd,gd->pr", read, layer.value_bias))
+        self._add_bias(rows, torch.einsum("gprd,gd->pr", read, layer.value_bias))
         back = read.permute(1, 2, 0, 3).flatten(2) @ layer.values.transpose(1, 2).flatten(0, 1)
-        self._add_bias(count, back @ layer.before_attention.bias)
+        self._add_bias(rows, back @ layer.before_attention.bias)
         return layer.before_attention.pulled(back)
 
     def _collect_embedding(self) -> None:

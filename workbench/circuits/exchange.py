@@ -127,7 +127,7 @@ def circuit_of_result(result: Result, slug: str) -> Circuit:
     settings = {name: result.params[name] for name in ("node_threshold", "edge_threshold")}
     tokens = list(result.named("error_share").names("pos"))
     metadata = _metadata(slug, str(result.scalars["coders"]), tokens, result.tables["accounting"], settings)
-    links = tuple(Link(**row) for row in result.tables["edges"])
+    links = tuple(Link(row["source"], row["target"], row["weight"]) for row in result.tables["edges"])
     return Circuit(metadata, tuple(Node(**row) for row in rows), links, _Q_PARAMS)
 
 

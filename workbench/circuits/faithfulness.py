@@ -66,10 +66,10 @@ def ablate_by_influence(
     half = len(graph.features) // 2
     asked = (0, *sorted({count for count in counts if 1 <= count <= half}))
     ranked = influence_of(graph)[: len(graph.features)].argsort(descending=True, stable=True)
-    sizes = _sizes(graph, coders)
+    sizes = written_sizes(graph.features, graph.activations, coders)
     order = ranked[: max(asked)]
     generator = torch.Generator().manual_seed(seed)
-    others = [_partners(sizes, order, generator) for _ in range(draws)]
+    others = [random_partners(sizes, order, generator) for _ in range(draws)]
     variants = [_ablated(graph, one[:count]) for one in (order, *others) for count in asked]
     aim = graph.targets[target]
     values = measure(model, run, coders, variants, [aim])[:, 0].view(1 + draws, len(asked))
@@ -78,16 +78,21 @@ def ablate_by_influence(
     return Curve(asked, values[0], values[1:], match)
 
 
-def _sizes(graph: AttributionGraph, coders: Transcoders) -> Float[Tensor, " feature"]:
-    """How much each feature writes: its value times the length of its decoder."""
-    lengths = [float(coders[layer].w_dec[number].norm()) for layer, _, number in graph.features.tolist()]
-    return graph.activations.abs() * torch.tensor(lengths, dtype=graph.activations.dtype)
+def written_sizes(
+    features: Int[Tensor, "feature place"], activations: Float[Tensor, " feature"], coders: Transcoders
+) -> Float[Tensor, " feature"]:
+    """How much each feature (layer, position, number) writes: its value times the length of its decoder."""
+    lengths = [float(coders[layer].w_dec[number].norm()) for layer, _, number in features.tolist()]
+    return activations.abs() * torch.tensor(lengths, dtype=activations.dtype)
 
 
-def _partners(
+def random_partners(
     sizes: Float[Tensor, " feature"], order: Int[Tensor, " some"], generator: torch.Generator
 ) -> Int[Tensor, " some"]:
-    """For each feature of an order another one of similar size, none twice and none of the order itself."""
+    """For each feature of an order another one of similar size, none twice and none of the order itself.
+
+    There must be at least as many features outside the order as in it.
+    """
     free = torch.ones(len(sizes), dtype=torch.bool)
     free[order] = False
     chosen = []

@@ -77,6 +77,7 @@ class FrozenLayer:
         behind_attention: from there to what is added to the stream (a norm in Gemma 2 and 3, else a factor).
         before_mlp: from the stream to what the MLP reads.
         sequential: whether the MLP reads what attention wrote; in a parallel block it does not.
+        resid_pre: the stream that entered the block.
         mlp_in: what the MLP read.
         mlp_out: what the MLP added to the stream.
         gap: the largest error of these maps against the pass, each over its largest value.
@@ -91,6 +92,7 @@ class FrozenLayer:
     behind_attention: FrozenNorms
     before_mlp: FrozenNorms
     sequential: bool
+    resid_pre: Float[Tensor, "pos d_model"]
     mlp_in: Float[Tensor, "pos d_model"]
     mlp_out: Float[Tensor, "pos d_model"]
     gap: float = 0.0
@@ -122,6 +124,11 @@ class FrozenRun:
     def gap(self) -> float:
         """The largest error of a frozen map against what the pass showed."""
         return max([self.final.gap, *(layer.gap for layer in self.layers)])
+
+    def below(self, layer: int) -> "FrozenRun":
+        """The run up to a layer: its final stream is what enters that layer, behind the norm that its heads read."""
+        here = self.layers[layer]
+        return replace(self, layers=self.layers[:layer], final=here.before_attention, stream=here.resid_pre)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,7 +163,7 @@ def freeze_run(model: Model, tokens: Tokens) -> FrozenRun:
         layers=tuple(_freeze_layer(model, traced, layer, exact) for layer in range(depth)),
         token_part=entering - position,
         position_part=position,
-        final=_spread(freeze(norm, stream[-1]), stream, norm(stream)),
+        final=spread(freeze(norm, stream[-1]), stream, norm(stream)),
         stream=stream.to(exact),
     )
 
@@ -182,11 +189,11 @@ def _freeze_layer(model: Model, traced: Trace, layer: int, exact: torch.dtype) -
     shared = v.to(exact).repeat_interleave(len(outputs) // len(values), dim=1)
     raw = torch.einsum("hqk,khd,hdm->qm", pattern.to(exact), shared, outputs) + output_bias
     way = norm_behind(model, Site("attn_out", layer), raw[-1], attn_out[-1])
-    behind = _spread(way, raw, attn_out)
+    behind = spread(way, raw, attn_out)
     sequential = model.capabilities.reason("resid_mid") is None
     read = resid + attn_out if sequential else resid
     reading = norm_between(read[-1], mlp_in[-1], _norms(model, layer))
-    before_mlp = _spread(reading, read, mlp_in)
+    before_mlp = spread(reading, read, mlp_in)
     gaps = {"v": value_gap, "attn_out": behind.gap, "mlp_in": before_mlp.gap}
     for kind, gap in gaps.items():
         if not gap <= _NO_WAY:
@@ -204,6 +211,7 @@ def _freeze_layer(model: Model, traced: Trace, layer: int, exact: torch.dtype) -
         behind_attention=behind,
         before_mlp=before_mlp,
         sequential=sequential,
+        resid_pre=resid.to(exact),
         mlp_in=mlp_in.to(exact),
         mlp_out=mlp_out.to(exact),
         gap=max(gaps.values()),
@@ -233,13 +241,11 @@ def _before_attention(
         gap = float((made - v).abs().max() / v.abs().max().clamp_min(torch.finfo(v.dtype).tiny))
         found.append((gap, way, normed))
     gap, way, normed = min(found, key=lambda one: one[0])
-    norms = _spread(way, resid, normed)
+    norms = spread(way, resid, normed)
     return norms, max(gap, norms.gap)
 
 
-def _spread(
-    norm: FrozenNorm, streams: Float[Tensor, "pos d_model"], normed: Float[Tensor, "pos d_model"]
-) -> FrozenNorms:
+def spread(norm: FrozenNorm, streams: Float[Tensor, "pos width"], normed: Float[Tensor, "pos width"]) -> FrozenNorms:
     """A norm that was frozen at one position, frozen at all of them: only the size that divides is fitted again."""
     exact = norm.gain.dtype
     streams, normed = streams.to(exact), normed.to(exact)

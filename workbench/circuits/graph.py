@@ -80,19 +80,11 @@ class AttributionGraph:
         """A row as a person would write it."""
         if row >= len(self.features):
             return self.targets[row - len(self.features)].name
-        layer, pos, number = self.features[row].tolist()
-        return f"L{layer}.F{number}@{pos}"
+        return self.column_name(row)
 
     def column_name(self, column: int) -> str:
         """A column as a person would write it."""
-        if column < len(self.features):
-            return self.name(column)
-        kind, layer, pos = self.columns.label(column)
-        if kind == "token" and pos is not None:
-            return f"token {self.text[pos]!r}@{pos}"
-        if kind == "error":
-            return f"L{layer}.error@{pos}"
-        return {"position": f"position {pos}", "first": f"L{layer}.first", "bias": "bias"}[kind]
+        return self.columns.name(column, self.features, self.text)
 
     def only(self, kept: Bool[Tensor, " feature"]) -> "AttributionGraph":
         """The graph with some of its features; what the others add to the rows is kept in `left_out`."""

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from workbench.circuits.frozen import FrozenLayer, FrozenRun
 from workbench.circuits.targets import Target
 from workbench.coders.coder import Transcoders
-from workbench.edit import edited, refuse_read_only
+from workbench.edit import Edit, edited, refuse_read_only
 from workbench.model import Model
 from workbench.progress import track
 from workbench.sites import Change as Hook
@@ -171,17 +171,24 @@ def measure(
         variants: for each variant of the prompt the features that are set in it.
         targets: what is read.
     """
-    depth = model.shape.n_layers
-    ends = [("resid_post", depth - 1) if target.layer == depth else ("mlp_in", target.layer) for target in targets]
-    sites = [Site(*end, pos=target.pos) for end, target in zip(ends, targets, strict=True)]
     found = []
     for first in track(range(0, len(variants), _ROWS), "passes with features set"):
         rows = variants[first : first + _ROWS]
-        with edited(model, [ClampFeatures(coders, rows)]):
-            traced = trace(model, model.tokens_of([run.ids] * len(rows)), set(sites))
-        read = [_read(model, target, traced[site]) for target, site in zip(targets, sites, strict=True)]
-        found.append(torch.stack(read, dim=1))
+        found.append(read_with(model, run, ClampFeatures(coders, rows), targets, len(rows)))
     return torch.cat(found).cpu()
+
+
+@torch.no_grad()
+def read_with(
+    model: Model, run: FrozenRun, edit: Edit, targets: Sequence[Target], rows: int = 1
+) -> Float[Tensor, "row target"]:
+    """The targets' values in one pass with an edit, over the prompt as often as there are rows."""
+    depth = model.shape.n_layers
+    ends = [("resid_post", depth - 1) if target.layer == depth else ("mlp_in", target.layer) for target in targets]
+    sites = [Site(*end, pos=target.pos) for end, target in zip(ends, targets, strict=True)]
+    with edited(model, [edit]):
+        traced = trace(model, model.tokens_of([run.ids] * rows), set(sites))
+    return torch.stack([_read(model, target, traced[site]) for target, site in zip(targets, sites, strict=True)], dim=1)
 
 
 def _read(model: Model, target: Target, stream: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:

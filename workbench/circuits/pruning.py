@@ -55,6 +55,13 @@ def influence_of(graph: AttributionGraph) -> Float[Tensor, " node"]:
     return _influence(_normalised(square), _weights(graph, square))
 
 
+def edge_influence_of(graph: AttributionGraph) -> Float[Tensor, "node node"]:
+    """The influence that passes through each edge, row by target node; all edges out of a node sum to its own."""
+    square = _normalised(graph.square())
+    weights = _weights(graph, square)
+    return square * (_influence(square, weights) + weights)[:, None]
+
+
 def strongest(graph: AttributionGraph, count: int) -> AttributionGraph:
     """The graph with the features of the largest influence alone; ties go to the earlier feature.
 

@@ -4,7 +4,7 @@ The columns are, in order: active features by layer and position, reconstruction
 the MLP outputs at the first position, and one for all biases.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.frozen import FrozenRun
-from workbench.coders.coder import Transcoder, Transcoders
+from workbench.coders.coder import Transcoder
 
 KINDS = ("feature", "error", "token", "position", "first", "bias")
 """The kinds of column, in order."""
@@ -54,6 +54,24 @@ class Columns:
         if kind == "first":
             return kind, place, 0
         return (kind, None, place) if kind in ("token", "position") else (kind, None, None)
+
+    def name(self, column: int, features: Int[Tensor, "feature place"], text: Sequence[str]) -> str:
+        """A column as a person would write it.
+
+        Args:
+            column: which one.
+            features: layer, position and number of each feature.
+            text: the tokens.
+        """
+        if column < self.n_features:
+            layer, pos, number = features[column].tolist()
+            return f"L{layer}.F{number}@{pos}"
+        kind, layer, pos = self.label(column)
+        if kind == "token" and pos is not None:
+            return f"token {text[pos]!r}@{pos}"
+        if kind == "error":
+            return f"L{layer}.error@{pos}"
+        return {"position": f"position {pos}", "first": f"L{layer}.first", "bias": "bias"}[kind]
 
 
 @dataclass(frozen=True)
@@ -116,12 +134,12 @@ class Sources:
 
 
 @torch.no_grad()
-def find_sources(run: FrozenRun, coders: Transcoders, *, keep_first: bool = True) -> Sources:
+def find_sources(run: FrozenRun, coders: Mapping[int, Transcoder], *, keep_first: bool = True) -> Sources:
     """Encode a frozen run, and lay out everything that writes into its stream.
 
     Args:
         run: a frozen run.
-        coders: transcoders of some layers; the MLP of any other layer is an error node as a whole.
+        coders: transcoders of some layers, or of none; the MLP of any other layer is an error node as a whole.
         keep_first: take the MLP outputs at the first position as they are, since its activations are
             hundreds of times larger than all others in most models.
 
@@ -137,13 +155,15 @@ def find_sources(run: FrozenRun, coders: Transcoders, *, keep_first: bool = True
     columns = Columns(sum(counts), depth, length)
     firsts = [sum(counts[:layer]) for layer in range(depth)]
     like = run.stream
+    read = [(coders[layer], one) for layer, one in encoded.items()]
+    none = torch.empty(0, 3, dtype=torch.long, device=like.device)
     return Sources(
         columns=columns,
-        features=_joined([one.placed(layer) for layer, one in encoded.items()]),
-        values=_joined([one.values for one in encoded.values()]),
-        pre=_joined([one.pre for one in encoded.values()]),
-        encoders=_joined([coders[layer].w_enc[one.numbers].to(like) for layer, one in encoded.items()]),
-        encoder_biases=_joined([coders[layer].b_enc[one.numbers].to(like) for layer, one in encoded.items()]),
+        features=torch.cat([none, *(one.placed(coder.layer) for coder, one in read)]),
+        values=torch.cat([like.new_empty(0), *(one.values for _, one in read)]),
+        pre=torch.cat([like.new_empty(0), *(one.pre for _, one in read)]),
+        encoders=torch.cat([like[:0], *(coder.w_enc[one.numbers].to(like) for coder, one in read)]),
+        encoder_biases=torch.cat([like.new_empty(0), *(coder.b_enc[one.numbers].to(like) for coder, one in read)]),
         layers=tuple(_layer_sources(run, coders, encoded, firsts, layer, start) for layer in range(depth)),
         start=start,
     )
@@ -179,7 +199,7 @@ def _encode(run: FrozenRun, coder: Transcoder, start: int) -> _Encoded:
 
 def _layer_sources(
     run: FrozenRun,
-    coders: Transcoders,
+    coders: Mapping[int, Transcoder],
     encoded: Mapping[int, _Encoded],
     firsts: list[int],
     layer: int,
@@ -220,8 +240,3 @@ def _check_place(run: FrozenRun, coder: Transcoder) -> None:
             f"the coder of layer {coder.layer} takes {coder.d_in} numbers to {coder.d_out}, "
             f"but the model has {depth} layers of width {width}"
         )
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    """All layers one behind the other."""
-    return torch.cat(parts)

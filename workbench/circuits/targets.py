@@ -5,7 +5,7 @@ one in front of an MLP.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from workbench.attribution import token_directions
 from workbench.circuits.frozen import FrozenRun, logits_at, place_of
 from workbench.coders.coder import Transcoders
 from workbench.model import Model
+from workbench.prompts import Prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,44 @@ def difference_target(model: Model, run: FrozenRun, token: int, other: int, *, p
         constant=float(asked.constants[0]),
         value=float(logits[token] - logits[other]),
     )
+
+
+def asked_targets(
+    model: Model,
+    run: FrozenRun,
+    prompt: Prompt,
+    *,
+    target: str = "",
+    against: str = "",
+    pos: int = -1,
+    mass: float = 0.95,
+    most: int = 10,
+) -> list[Target]:
+    """The targets that words ask for, or else the prompt's own token and distractor, or else the likeliest tokens.
+
+    Args:
+        model: a loaded model.
+        run: its frozen run.
+        prompt: what it ran on.
+        target: a token in words.
+        against: a token to compare it with.
+        pos: the position.
+        mass: see `top_logits`.
+        most: see `top_logits`.
+
+    Raises:
+        ValueError: a token to compare with stands alone, or is the same.
+    """
+    wanted, other = target or prompt.target, against or prompt.distractor
+    if not wanted:
+        if against:
+            raise ValueError(f"against {against!r} needs a target: name one")
+        return top_logits(model, run, mass=mass, most=most, pos=pos)
+    token = model.token(wanted)
+    if other:
+        return [difference_target(model, run, token, model.token(other), pos=pos)]
+    (only,) = token_targets(model, run, [token], pos=pos)
+    return [replace(only, weight=1.0)]
 
 
 def direction_target(run: FrozenRun, name: str, vector: Float[Tensor, " d_model"], *, pos: int = -1) -> Target:

@@ -12,7 +12,8 @@ position have columns, negative edges and paths are kept, the best paths are fou
 beam, and the choice of nodes depends on no batch size. Random features that write as much are the baseline.
 Beware. Why a head looks where it looks is not explained: patterns are held. A graph explains no more than its
 transcoders do: look at the share of errors first. A frozen share is not what an ablation does, which the curve
-measures. Features active on few prompts may mean anything.
+measures. Features active on few prompts may mean anything. A head that hands something over last need not be the
+one that found it.
 Reference: Dunefsky et al. 2024, arXiv 2406.11944, and Ameisen et al. 2025, "Circuit Tracing"; authors' code:
 consulted for its definitions.
 """
@@ -42,6 +43,7 @@ def transcoder_circuit(
     node_threshold: float = 0.8,
     edge_threshold: float = 0.98,
     paths: int = 20,
+    similarity: float = 0.6,
     keep_first: bool = True,
     draws: int = 5,
     seed: int = 0,
@@ -61,14 +63,17 @@ def transcoder_circuit(
         node_threshold: share of influence that the nodes drawn must have, 0 to 1.
         edge_threshold: share of influence that the edges drawn must have, 0 to 1.
         paths: how many paths to list, 1 or more.
+        similarity: how alike features at one position must be to be one supernode, -1 to 1.
         keep_first: keep the MLPs' outputs at the first position whole, where activations are huge and say little.
         draws: random orders of features to ablate for comparison, 1 or more.
         seed: seed of the random orders.
 
     Returns:
         Result with `error_share` and `active` ([layer, pos]), `ablated`, `ablated_random` and its range
-        ([step]), and the tables `nodes`, `edges`, `accounting`, `paths`, `features` and `targets`. Nodes have
-        circuit-tracer's ids; `workbench.circuits.circuit_of_result` makes its file.
+        ([step]), `carried` ([layer, head]), and the tables `nodes`, `edges`, `accounting`, `paths`, `features`,
+        `targets`, `carriers`, `supernodes` and `supernode_edges`. Nodes have circuit-tracer's ids;
+        `workbench.circuits.circuit_of_result` makes its file. The arrays `graph_...` hold the whole graph
+        (`workbench.circuits.graph_of_result`).
     """
     settings = Settings(
         coders,
@@ -81,6 +86,7 @@ def transcoder_circuit(
         node_threshold,
         edge_threshold,
         paths,
+        similarity,
         keep_first,
         draws,
         seed,

@@ -1,12 +1,17 @@
 """The pruned graph as tables of nodes and edges, each node at its position and layer."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from workbench.analyses.transcoder_circuit.tracing import Traced
-from workbench.circuits.exchange import Circuit, circuit_of
+from workbench.circuits.exchange import ERROR, FEATURE, LOGIT, TOKEN, Circuit, circuit_of
+from workbench.circuits.pruning import edge_influence_of
+from workbench.circuits.supernodes import Grouped, Supernode, group
 from workbench.model import Model
 
+_KINDS = {FEATURE: "feature", ERROR: "error", TOKEN: "token", LOGIT: "target"}
 _SPREAD = 0.8
 """How much of the room of a position its nodes take."""
 
@@ -41,6 +46,9 @@ def node_rows(traced: Traced, circuit: Circuit) -> list[dict[str, object]]:
                 "y": float(height),
                 "label": graph.name(len(graph.features) + place - known) if target else _label(traced, place),
                 "value": graph.targets[place - known].weight if target else float(traced.influence[place]),
+                "kind": _KINDS[node.feature_type],
+                "column": f"{node.ctx_idx} {graph.text[node.ctx_idx]}",
+                "row": "output" if target else "tokens" if node.layer == "E" else node.layer,
                 **{key: value for key, value in asdict(node).items() if key != "node_id"},
             }
         )
@@ -48,10 +56,66 @@ def node_rows(traced: Traced, circuit: Circuit) -> list[dict[str, object]]:
     return rows
 
 
-def edge_rows(circuit: Circuit) -> list[dict[str, object]]:
-    """One row for each kept edge, the heaviest first."""
-    links = sorted(circuit.links, key=lambda link: -abs(link.weight))
-    return [{"source": link.source, "target": link.target, "weight": link.weight} for link in links]
+def edge_rows(traced: Traced, circuit: Circuit) -> list[dict[str, Any]]:
+    """One row for each kept edge, the heaviest first; `share` is the influence that passes through it."""
+    shares = edge_influence_of(traced.graph)[traced.pruned.edges].tolist()
+    rows = [
+        {"source": link.source, "target": link.target, "weight": link.weight, "share": share}
+        for link, share in zip(circuit.links, shares, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -abs(row["weight"]))
+
+
+def carrier_rows(traced: Traced) -> list[dict[str, object]]:
+    """One row for each carrier of each of the heaviest edges; `part` over all carriers makes the edge."""
+    graph = traced.graph
+    return [
+        {
+            "source": graph.column_name(edge.column),
+            "target": graph.name(edge.row),
+            "weight": float(graph.edges[edge.row, edge.column]),
+            "carrier": carrier,
+            "part": part,
+        }
+        for edge in traced.carried.edges
+        for carrier, part in edge.carriers
+    ]
+
+
+def coder_rows(traced: Traced) -> list[dict[str, object]]:
+    """One row for each transcoder: what it is, how sparse it is on the prompt, and how much it misses there."""
+    return [
+        {
+            "layer": layer,
+            "activation": coder.activation,
+            "features": coder.width,
+            "k": coder.k,
+            "skip": coder.w_skip is not None,
+            "cross_layer": coder.w_across is not None,
+            "reads": coder.read,
+            "writes": coder.write,
+            "active": float(traced.active[layer].float().mean()),
+            "error_share": float(traced.error_share[layer].nanmean()),
+            "sha256": traced.coders.only((layer,)).fingerprint,
+        }
+        for layer, coder in traced.coders.items()
+    ]
+
+
+def supernode_rows(groups: Sequence[Supernode], circuit: Circuit) -> list[dict[str, object]]:
+    """One row for each group of features that are alike; `inside` is the sum of the edges among them."""
+    inside = group(circuit, groups).inside
+    return [
+        {"label": one.label, "features": len(one.nodes), "inside": inside[one.label], "nodes": " ".join(one.nodes)}
+        for one in groups
+    ]
+
+
+def supernode_edge_rows(grouped: Grouped) -> list[dict[str, Any]]:
+    """One row for each sum of edges from or to a supernode, the heaviest first."""
+    links = [link for link in grouped.links if {link.source, link.target} & set(grouped.inside)]
+    rows = [{"source": link.source, "target": link.target, "weight": link.weight} for link in links]
+    return sorted(rows, key=lambda row: -abs(row["weight"]))
 
 
 def _label(traced: Traced, place: int) -> str:

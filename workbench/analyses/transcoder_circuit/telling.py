@@ -2,9 +2,20 @@
 
 import torch
 
-from workbench.analyses.transcoder_circuit.drawing import draw_circuit, edge_rows, feature_name, node_rows
+from workbench.analyses.transcoder_circuit.drawing import (
+    carrier_rows,
+    coder_rows,
+    draw_circuit,
+    edge_rows,
+    feature_name,
+    node_rows,
+    supernode_edge_rows,
+    supernode_rows,
+)
 from workbench.analyses.transcoder_circuit.tracing import Settings, Traced
 from workbench.circuits.sources import KINDS
+from workbench.circuits.stored import graph_arrays, target_row
+from workbench.circuits.supernodes import alike, group
 from workbench.lens import caps_logits
 from workbench.model import Model
 from workbench.result import Check, Named, Result
@@ -18,15 +29,20 @@ _LISTED = 100
 def tell(model: Model, traced: Traced, settings: Settings) -> Result:
     """The result of one prompt."""
     graph, circuit = traced.graph, draw_circuit(model, traced)
+    groups = alike(circuit, traced.coders, similarity=settings.similarity)
     return Result(
         arrays=_arrays(traced),
         tables={
-            "targets": [_target_row(traced, place) for place in range(len(graph.targets))],
+            "targets": [target_row(target) for target in graph.targets],
             "accounting": graph.account(),
             "paths": [_path_row(traced, place) for place in range(len(traced.paths))],
             "features": _feature_rows(traced),
             "nodes": node_rows(traced, circuit),
-            "edges": edge_rows(circuit),
+            "edges": edge_rows(traced, circuit),
+            "coders": coder_rows(traced),
+            "carriers": carrier_rows(traced),
+            "supernodes": supernode_rows(groups, circuit),
+            "supernode_edges": supernode_edge_rows(group(circuit, groups)),
         },
         scalars=_scalars(traced),
         views=_views(traced),
@@ -43,6 +59,8 @@ def _arrays(traced: Traced) -> dict[str, Named]:
     arrays = {
         "error_share": Named(traced.error_share.float().numpy(), ("layer", "pos"), "share", tokens),
         "active": Named(traced.active.numpy(), ("layer", "pos"), "features", tokens),
+        "carried": Named(traced.carried.heads.float().numpy(), ("layer", "head"), "logits"),
+        **graph_arrays(traced.graph),
     }
     random = {
         "ablated": curve.strongest,
@@ -51,11 +69,6 @@ def _arrays(traced: Traced) -> dict[str, Named]:
         "ablated_random_upper": curve.random.amax(0),
     }
     return arrays | {name: Named(values.float().numpy(), ("step",), "logits", steps) for name, values in random.items()}
-
-
-def _target_row(traced: Traced, place: int) -> dict[str, object]:
-    target = traced.graph.targets[place]
-    return {"target": target.name, "value": target.value, "weight": target.weight, "pos": target.pos}
 
 
 def _path_row(traced: Traced, place: int) -> dict[str, object]:
@@ -115,6 +128,7 @@ def _scalars(traced: Traced) -> dict[str, object]:
         "drawn_edges": int(traced.pruned.edges.sum()),
         "random_size": traced.curve.sizes,
         "coders": traced.coders.name,
+        "carried_directly": traced.carried.direct,
         **{f"from_{kind}": target[kind] for kind in (*KINDS, "left_out")},
     }
 
@@ -149,6 +163,7 @@ def _checks(model: Model, traced: Traced) -> tuple[Check, ...]:
         Check("rows of the kept features still add up", float(traced.graph.missing().max()), tolerance),
         Check("frozen norms and heads give what the model gave", traced.graph.gap, tolerance),
         Check("a frozen ablation equals its column of the graph", traced.column_gap, tolerance),
+        Check("what heads carry adds up to each edge", traced.carried.gap, tolerance),
         Check(
             "the model with nothing ablated gives the target",
             abs(float(traced.curve.strongest[0]) - target.value) / size,
@@ -190,10 +205,28 @@ def _views(traced: Traced) -> tuple[View, ...]:
         title="The target when features are ablated, the most influential ones and random ones of the same size",
     )
     views: list[View] = [
-        Graph("nodes", "edges", diverging=False, x_title="position", y_title="layer (-1: tokens)", title="The circuit"),
+        Graph(
+            "nodes",
+            "edges",
+            diverging=False,
+            x_title="position",
+            y_title="layer",
+            value_title="influence",
+            details=("activation",),
+            title="The circuit",
+            caption="Edges are signed shares of what they lead to: wide ones are large. Influence ignores the sign.",
+        ),
         Table("accounting", title="What makes each target: its parts add up to the value"),
         Table("paths", title="Strongest paths through features to the first target, either sign"),
         Table("features", title="Features of the largest influence"),
+        Heatmap(
+            "carried",
+            x="head",
+            y="layer",
+            diverging=True,
+            title="What each head hands to the first target, last of all",
+        ),
+        Table("carriers", title="Which heads carry the heaviest edges"),
         Heatmap("error_share", x="pos", y="layer", title="Share of each MLP's output that its transcoder misses"),
         Heatmap("active", x="pos", y="layer", title="Active features"),
     ]

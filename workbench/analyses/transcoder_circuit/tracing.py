@@ -1,11 +1,12 @@
 """One prompt: its attribution graph, what is kept of it, its best paths, and what ablating it does."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.analyses.transcoder_circuit.carrying import Carried, carry
 from workbench.circuits.faithfulness import Curve, ablate_by_influence
 from workbench.circuits.frozen import FrozenRun, freeze_run
 from workbench.circuits.graph import AttributionGraph, explain
@@ -13,12 +14,12 @@ from workbench.circuits.interventions import Clamp, frozen_effects
 from workbench.circuits.paths import Path, find_paths
 from workbench.circuits.pruning import Pruned, Scores, influence_of, prune, score, strongest
 from workbench.circuits.sources import find_sources
-from workbench.circuits.targets import Target, difference_target, token_targets, top_logits
+from workbench.circuits.targets import asked_targets
 from workbench.coders.coder import Transcoders
 from workbench.coders.fitting import fit
 from workbench.coders.loading import load_coders
 from workbench.model import Model
-from workbench.prompts import Prompt, Prompts
+from workbench.prompts import Prompts
 
 _COUNTS = (1, 2, 4, 8, 16, 32)
 _ENDS = ("error", "token", "position", "first")
@@ -38,6 +39,7 @@ class Settings:
     node_threshold: float
     edge_threshold: float
     paths: int
+    similarity: float
     keep_first: bool
     draws: int
     seed: int
@@ -61,6 +63,7 @@ class Traced:
         missing: by how much the worst row of the whole graph misses its value, relative.
         influence: of each node of the graph on the targets.
         paths: the best to the first target that go through a feature and begin in anything but a bias.
+        carried: what heads carry.
         column_gap: error of a frozen ablation against its column of the graph, relative.
         error_share: length of what the transcoders miss over that of what the MLP writes.
         active: how many features are active.
@@ -76,6 +79,7 @@ class Traced:
     pruned: Pruned
     paths: list[Path]
     curve: Curve
+    carried: Carried
     column_gap: float
     error_share: Float[Tensor, "layer pos"]
     active: Int[Tensor, "layer pos"]
@@ -92,7 +96,8 @@ def trace_circuit(model: Model, prompts: Prompts, settings: Settings) -> Traced:
     coders = fit(load_coders(_name_of(model, settings.coders)), model)
     run = freeze_run(model, model.tokens(prompts))
     coders = coders.to(dtype=run.stream.dtype)
-    targets = _targets(model, run, prompts[0], settings)
+    wishes = {name: getattr(settings, name) for name in ("target", "against", "pos", "mass", "most")}
+    targets = asked_targets(model, run, prompts[0], **wishes)
     whole = explain(run, coders, targets, keep_first=settings.keep_first)
     if not len(whole.features):
         raise ValueError(f"no feature of {coders.name} is active on this prompt: do they belong to {model.name}?")
@@ -109,6 +114,7 @@ def trace_circuit(model: Model, prompts: Prompts, settings: Settings) -> Traced:
         pruned=pruned,
         paths=find_paths(graph, count=settings.paths, ends=_ENDS, direct=False),
         curve=ablate_by_influence(model, run, coders, graph, counts=_COUNTS, draws=settings.draws, seed=settings.seed),
+        carried=carry(run, coders, graph, pruned.edges, settings.keep_first),
         column_gap=_column_gap(run, coders, graph, settings.keep_first),
         error_share=_error_share(run, coders, settings.keep_first),
         active=_active(whole),
@@ -122,20 +128,6 @@ def _name_of(model: Model, coders: str) -> str:
     if not model.name.startswith("planted:"):
         raise ValueError(f"no transcoders were named for {model.name}: set coders to their folder")
     return model.name
-
-
-def _targets(model: Model, run: FrozenRun, prompt: Prompt, settings: Settings) -> list[Target]:
-    """The tokens or the difference that is asked for, by the knobs or else by the prompt."""
-    wanted, other = settings.target or prompt.target, settings.against or prompt.distractor
-    if not wanted:
-        if settings.against:
-            raise ValueError(f"against {settings.against!r} needs a target: name one")
-        return top_logits(model, run, mass=settings.mass, most=settings.most, pos=settings.pos)
-    token = model.token(wanted)
-    if other:
-        return [difference_target(model, run, token, model.token(other), pos=settings.pos)]
-    (only,) = token_targets(model, run, [token], pos=settings.pos)
-    return [replace(only, weight=1.0)]
 
 
 def _column_gap(run: FrozenRun, coders: Transcoders, graph: AttributionGraph, keep_first: bool) -> float:

@@ -38,6 +38,7 @@ def write(folder: Path, tensors: dict[str, torch.Tensor], file: str, **settings:
     [
         *({}, {"w_skip": True}, JUMPS, {**JUMPS, "w_skip": True}),
         *(SAE, {**SAE, **JUMPS}, {**SAE, "activation": "topk", "k": 6}, {"read": "normed"}),
+        {"activation": "topk", "k": 6},
     ],
     ids=lambda parts: "-".join(map(str, parts.values())),
 )
@@ -249,8 +250,8 @@ def test_what_cannot_be_found_or_held_is_refused_with_a_sentence(tmp_path):
         load_coders("planted:tour")
     with pytest.raises(ValueError, match="coders cannot stand at 'ln2'"):
         load_coders("planted:sparse_mlp", read="ln2")
-    with pytest.raises(ValueError, match="SAELens has no top-k transcoders"):
-        save_saelens(random_coders(activation="topk", k=3), tmp_path / "a")
+    with pytest.raises(ValueError, match="SAELens has no values below 0, or top-k with a skip"):
+        save_saelens(random_coders(activation="topk", k=3, w_skip=True), tmp_path / "a")
     with pytest.raises(ValueError, match="every layer from 0 on"):
         save_circuit_tracer(random_coders().only((1,)), tmp_path / "b")
     with pytest.raises(ValueError, match="thresholds below 0"):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from datasets import Dataset
 from scipy.optimize import linear_sum_assignment
 
 from workbench import edited, load, trace
@@ -11,6 +12,7 @@ from workbench.coders import attach, fit
 from workbench.coders.training import Recipe, train_transcoders
 from workbench.coders.training.buffer import Buffer, Pairs
 from workbench.coders.training.learner import Learner
+from workbench.coders.training.texts import read_documents, token_rows
 from workbench.coders.training.thresholds import count_active, jump
 from workbench.model import Model
 from workbench.progress import Cancelled, listening
@@ -71,7 +73,7 @@ def test_planted_features_are_found_again(recipe: Recipe) -> None:
     assert missed < 0.2
     fresh = planted.draw(2000)
     gap = (fresh.y - found.predict(fresh.x)).square().sum() / (fresh.y - fresh.y.mean(0)).square().sum()
-    assert float(gap) == pytest.approx(missed, abs=0.05), "the finished coder works on activations as they are"
+    assert float(gap) == pytest.approx(float(missed), abs=0.05), "the finished coder works on activations as they are"
 
 
 def test_jumprelu_learns_thresholds_that_leave_few_features_active() -> None:
@@ -124,13 +126,18 @@ def test_a_stopped_training_goes_on_to_the_same_coders(sparse: Model, texts: Pro
         train_transcoders(sparse, texts, recipe, state=state)
     resumed = train_transcoders(sparse, texts, recipe, state=state)
     assert resumed.fingerprint == whole.fingerprint
+    assert resumed.card["curve"] == whole.card["curve"]
+    again = train_transcoders(sparse, texts, recipe, state=state)
+    assert again.fingerprint == whole.fingerprint, "a finished training is not taken further"
+    with pytest.raises(ValueError, match="the state of another training"):
+        train_transcoders(sparse, Prompts.of("red cat runs"), recipe, state=state)
     with pytest.raises(ValueError, match="the state of another training"):
         train_transcoders(sparse, texts, replace(recipe, k=2), state=state)
 
 
 def test_the_buffer_holds_the_model_s_own_pairs_each_once(sparse: Model) -> None:
     texts = Prompts.of("red cat runs", "stone river flows blue")
-    buffer = Buffer(sparse, texts, (1,), Recipe(width=8, k=2, batch=7, buffer=7))
+    buffer = Buffer(sparse, token_rows(sparse, texts, 8), (1,), Recipe(width=8, k=2, batch=7, buffer=7))
     pairs = buffer.at(0)[1]
     seen = [trace(sparse, text, ["L1.mlp_in", "L1.mlp_out"]) for text in texts]
     found = torch.cat([pairs.x, pairs.y], dim=1)
@@ -140,11 +147,56 @@ def test_the_buffer_holds_the_model_s_own_pairs_each_once(sparse: Model) -> None
     assert float(gaps.min(1).values.max()) < 1e-3
 
 
+def test_a_text_file_a_data_set_and_token_ids_give_the_same_rows(sparse: Model, tmp_path) -> None:
+    documents = ["red cat runs\nstone river flows", "blue owl sleeps"]
+    file = tmp_path / "text.txt"
+    file.write_text("".join(f"{document}\n\n" for document in documents))
+    assert read_documents(file) == documents
+    ids = [sparse.tokenizer(document, add_special_tokens=False)["input_ids"] for document in documents]
+    start = [sparse.tokenizer.bos_token_id] if sparse.prepend_bos else []
+    step = 4 - len(start)
+    expected = [start + one[at : at + step] for one in ids for at in range(0, len(one), step)]
+    for texts in (read_documents(file), Dataset.from_dict({"text": documents})):
+        assert [row.tolist() for row in token_rows(sparse, texts, 4)] == expected
+    stream = torch.tensor(ids[0])
+    assert [row.tolist() for row in token_rows(sparse, stream, 4)] == [
+        row for row in expected if set(row) <= set(start + ids[0])
+    ]
+    rows = torch.tensor([ids[1], ids[1]])
+    assert torch.equal(torch.stack(token_rows(sparse, rows, 4)).long(), rows)
+
+
+def test_texts_that_cannot_be_read_are_refused(sparse: Model, tmp_path) -> None:
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(ValueError, match="holds no text"):
+        read_documents(tmp_path / "empty.txt")
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
+        read_documents(tmp_path / "latin.txt")
+    with pytest.raises(ValueError, match=r"token ids must lie in 0-\d+ for planted:sparse_mlp, found 100000"):
+        token_rows(sparse, torch.tensor([[1, 100_000]]), 8)
+    with pytest.raises(ValueError, match="a row of 100 tokens was given, but planted:sparse_mlp reads 64 at most"):
+        token_rows(sparse, torch.ones(2, 100, dtype=torch.long), 8)
+    with pytest.raises(TypeError, match="a row with a `text`"):
+        token_rows(sparse, [{"words": "red cat"}], 8)
+    with pytest.raises(ValueError, match="no text to learn from"):
+        token_rows(sparse, [], 8)
+
+
+def test_the_curve_tells_what_the_coders_do(sparse: Model, texts: Prompts) -> None:
+    recipe = Recipe(width=32, k=4, steps=40, batch=256, buffer=1024, rate=1e-2, dead_after=512)
+    curve = train_transcoders(sparse, texts, recipe, layers=(1,)).card["curve"]
+    assert [row["step"] for row in curve] == list(range(1, 41))
+    assert curve[-1]["missed"] < 0.5 * curve[0]["missed"]
+    assert all(0 < row["l0"] <= 4 and 0 <= row["dead"] < 1 for row in curve)
+
+
 def test_recipes_that_make_no_sense_are_refused() -> None:
     for settings, sentence in (
         ({"width": 8, "k": 9}, "top-9 of 8 features"),
         ({"steps": 0}, "steps 0"),
         ({"batch": 10, "buffer": 5}, "holds no batch"),
+        ({"context": 1}, "a context of 2 tokens or more"),
     ):
         with pytest.raises(ValueError, match=sentence):
             Recipe(**settings)

@@ -8,6 +8,8 @@ from workbench.coders import circuit_tracer, dunefsky, gemma_scope, planting, sa
 from workbench.coders.coder import Transcoder, Transcoders
 from workbench.coders.files import PICKLES, refuse_pickle
 from workbench.coders.hooks import READABLE
+from workbench.prompts import data_folder
+from workbench.sources import BUNDLED
 
 Found = tuple[dict[int, Transcoder], str]
 """Coders by layer, and the name of their model."""
@@ -36,8 +38,8 @@ def load_coders(name: str | Path, *, read: str = "", write: str = "") -> Transco
 
     Args:
         name: a folder of SAELens, circuit-tracer, sparsify, Gemma Scope (1 or 2), or of Dunefsky's converted
-            checkpoints, holding one layer or a folder for each; `saelens:<release>/<id>`; or
-            `planted:sparse_mlp`. Pickled checkpoints are never opened.
+            checkpoints, holding one layer or a folder for each; `world`, the transcoders that ship with the
+            bundled model; `saelens:<release>/<id>`; or `planted:sparse_mlp`. Pickled checkpoints are never opened.
         read: the kind of site that they read, where the files say it wrong (`normed` for the norm in front of the
             MLP without its gain).
         write: the kind of site that they predict, likewise.
@@ -62,6 +64,9 @@ def _find(name: str) -> Transcoders:
         return planting.planted_coders(name)
     if name.startswith(saelens.PREFIX):
         return saelens.read_release(name)
+    bundled = data_folder() / "transcoders" / name
+    if name in BUNDLED and bundled.is_dir():
+        return replace(_read_folders(bundled), name=name)
     place = Path(name).expanduser()
     if name and place.is_file():
         refuse_pickle(place)

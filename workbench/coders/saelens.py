@@ -84,6 +84,9 @@ def read_release(name: str) -> Transcoders:
 def save_saelens(coders: Transcoders, folder: str | Path) -> Path:
     """Write each layer as `layer_<n>/cfg.json` and its weights, which `SAE.load_from_disk` reads.
 
+    SAELens has no class for top-k transcoders. They are written as its top-k autoencoder, whose encode and decode are
+    theirs; that it predicts another place than it reads is told by `hook_name_out` alone.
+
     Raises:
         ValueError: SAELens has no class for such a coder.
     """
@@ -138,7 +141,7 @@ def _files(one: Transcoder, model: str) -> dict[str, bytes]:
     extra: dict[str, Any] = {}
     if one.read != one.write:
         places["hook_name_out"] = f"blocks.{one.layer}.{hook_of(one.write)}"
-        extra["d_out"] = one.d_out
+        extra |= {} if one.activation == "topk" else {"d_out": one.d_out}
     if one.activation == "topk":
         extra |= {"k": one.k, "rescale_acts_by_decoder_norm": False}
     config = {
@@ -159,11 +162,12 @@ def _files(one: Transcoder, model: str) -> dict[str, bytes]:
 def _architecture(one: Transcoder) -> str:
     """SAELens' name for a kind of coder. Raises ValueError where it has none."""
     transcodes, skips = one.read != one.write, one.w_skip is not None
-    if one.w_across is not None or not one.rectified or (one.activation == "topk" and transcodes):
-        what = "cross-layer transcoders" if one.w_across is not None else "top-k transcoders, or values below 0"
+    odd = one.activation == "topk" and (skips or one.d_in != one.d_out)
+    if one.w_across is not None or not one.rectified or odd:
+        what = "cross-layer transcoders" if one.w_across is not None else "values below 0, or top-k with a skip"
         raise ValueError(f"layer {one.layer}: SAELens has no {what}: save them in the format of circuit-tracer")
     if skips and not transcodes:
         raise ValueError(f"layer {one.layer}: SAELens has a skip only where a coder reads one place and writes another")
-    if not transcodes:
+    if not transcodes or one.activation == "topk":
         return {"relu": "standard"}.get(one.activation, one.activation)
     return ("jumprelu_" if one.activation == "jumprelu" else "") + ("skip_" if skips else "") + "transcoder"

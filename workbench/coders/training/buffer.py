@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.coders.training.recipe import Recipe
+from workbench.coders.training.texts import Row
 from workbench.model import Model
-from workbench.prompts import Prompts
+from workbench.tokens import Tokens
 from workbench.tracer import trace
 from workbench.words import Site
 
-_TOGETHER = 8
-"""Texts in one pass."""
+_TOGETHER = 4096
+"""Tokens in one pass."""
 
 
 class Pairs(NamedTuple):
@@ -25,22 +26,22 @@ class Pairs(NamedTuple):
 
 
 class Buffer:
-    """The activations of some texts after others; a batch depends on its step alone, so training can be resumed.
+    """The activations of some rows after others; a batch depends on its step alone, so training can be resumed.
 
     Args:
         model: the model that the coders are for.
-        texts: the texts; read again in another order as often as needed.
+        rows: what it reads; again in another order as often as needed.
         layers: the layers of the coders.
         recipe: says how many tokens are held, and in which order.
     """
 
-    def __init__(self, model: Model, texts: Prompts, layers: Sequence[int], recipe: Recipe) -> None:
-        self._model, self._texts, self._layers, self._recipe = model, list(texts), tuple(layers), recipe
+    def __init__(self, model: Model, rows: Sequence[Row], layers: Sequence[int], recipe: Recipe) -> None:
+        self._model, self._rows, self._layers, self._recipe = model, rows, tuple(layers), recipe
         self._since = int(recipe.spare_first)
-        counts = [max(length - self._since, 0) for length in model.tokens(texts).lengths]
-        if not sum(counts):
+        self._counts = [max(len(row) - self._since, 0) for row in rows]
+        if not sum(self._counts):
             raise ValueError("the texts hold no token to learn from: give texts of two tokens or more")
-        self._groups = _groups(counts, recipe)
+        self._groups = _groups(self._counts, recipe)
         self._chunk = -1
         self._held: dict[int, Pairs] = {}
         self._order = torch.empty(0, dtype=torch.long)
@@ -54,28 +55,50 @@ class Buffer:
             if self._chunk == chunk:
                 self._fill(group)
         rows = self._order[place * self._recipe.batch : (place + 1) * self._recipe.batch]
-        return {layer: Pairs(pairs.x[rows], pairs.y[rows]) for layer, pairs in self._held.items()}
+        return {layer: Pairs(pairs.x[rows].float(), pairs.y[rows].float()) for layer, pairs in self._held.items()}
 
     def _fill(self, group: list[int]) -> None:
-        """Run the model over some texts and shuffle what was seen."""
+        """Run the model over some rows, up to the last layer that is needed, and shuffle what was seen."""
+        total, model = sum(self._counts[number] for number in group), self._model
+        self._held = {}  # the old ones go before the new ones come
+        empty = torch.empty(total, model.shape.d_model, dtype=model.dtype, device=model.device)
+        self._held = {layer: Pairs(empty.clone(), empty.clone()) for layer in self._layers}
         sites = [Site(kind, layer) for kind in ("mlp_in", "mlp_out") for layer in self._layers]
-        seen: dict[Site, list[Tensor]] = {site: [] for site in sites}
-        for start in range(0, len(group), _TOGETHER):
-            texts = Prompts.of(*(self._texts[number] for number in group[start : start + _TOGETHER]))
-            traced = trace(self._model, texts, sites)
+        done = 0
+        for part in self._parts(group):
+            traced = trace(model, _tokens(part, model.device), sites)
             mask = traced.mask[:, self._since :]
-            for site in sites:
-                seen[site].append(traced[site][:, self._since :][mask].float())
-        found = {site: torch.cat(parts) for site, parts in seen.items()}
-        self._held = {
-            layer: Pairs(found[Site("mlp_in", layer)], found[Site("mlp_out", layer)]) for layer in self._layers
-        }
+            end = done + int(mask.sum())
+            for layer, pairs in self._held.items():
+                for kind, into in (("mlp_in", pairs.x), ("mlp_out", pairs.y)):
+                    into[done:end] = traced[Site(kind, layer)][:, self._since :][mask]
+            done = end
         generator = torch.Generator().manual_seed(self._recipe.seed * 1_000_003 + self._chunk)
-        self._order = torch.randperm(len(self._held[self._layers[0]].x), generator=generator).to(self._model.device)
+        self._order = torch.randperm(total, generator=generator).to(model.device)
+
+    def _parts(self, group: list[int]) -> Iterator[list[Row]]:
+        """The rows of a group, those of like length together, so that little is padded."""
+        part: list[Row] = []
+        for number in sorted(group, key=lambda number: -self._counts[number]):
+            if part and (len(part) + 1) * len(part[0]) > _TOGETHER:
+                yield part
+                part = []
+            if self._counts[number]:
+                part.append(self._rows[number])
+        if part:
+            yield part
+
+
+def _tokens(rows: Sequence[Row], device: torch.device) -> Tokens:
+    """Rows as one batch, padded on the right; nobody reads them as text, so none is made."""
+    lengths = tuple(map(len, rows))
+    padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True).long()
+    blank = (("",) * len(padded[0]),) * len(rows)
+    return Tokens(padded.to(device), lengths, blank, tuple(((0, 0),) * length for length in lengths))
 
 
 def _groups(counts: Sequence[int], recipe: Recipe) -> Iterator[list[int]]:
-    """Without end: the numbers of texts that together fill a buffer, all texts once before any twice."""
+    """Without end: the numbers of rows that together fill a buffer, all rows once before any twice."""
     generator = torch.Generator().manual_seed(recipe.seed)
     wanted = recipe.batches * recipe.batch
     group: list[int] = []

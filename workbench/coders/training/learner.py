@@ -38,9 +38,11 @@ class Learner:
         self._scales = torch.stack([_scale(seen.x), _scale(seen.y)])
         self._weights = _first_weights(recipe, layer, seen, self._scales[1])
         self._idle = torch.zeros(recipe.width, device=seen.x.device)  # tokens since each feature was active
+        self._sums = torch.zeros(2, device=seen.x.device)  # shares missed and features active, since they were told
+        self._summed = 0
         self._optimiser = torch.optim.Adam(self._weights.values(), lr=recipe.rate, betas=(0.9, 0.999), fused=True)
 
-    def learn(self, pairs: Pairs) -> float:
+    def learn(self, pairs: Pairs) -> Float[Tensor, ""]:
         """Take one step on a batch; returns the share of the output's variance that was missed before it."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._recipe.rate_at(self.step)
@@ -55,9 +57,19 @@ class Learner:
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
-        self._idle = torch.where((z != 0).any(0), 0, self._idle + len(x))
+        active = z != 0
+        self._idle = torch.where(active.any(0), 0, self._idle + len(x))
+        self._sums += torch.stack([missed.detach(), active.sum() / len(x)])
+        self._summed += 1
         self.step += 1
-        return float(missed.detach())
+        return missed.detach()
+
+    def seen(self) -> dict[str, float]:
+        """Since this was last asked for: mean share of variance missed, and L0; and the share of dead features now."""
+        missed, active = (self._sums / max(1, self._summed)).tolist()
+        self._sums.zero_()
+        self._summed = 0
+        return {"missed": missed, "l0": active, "dead": float((self._idle > self._recipe.dead_after).float().mean())}
 
     def finished(self) -> Transcoder:
         """The coder as it is now, on activations as they are."""
@@ -78,13 +90,14 @@ class Learner:
         for name, weight in self._weights.items():
             state = self._optimiser.state.get(weight, {})
             tensors |= {f"{moment}/{name}": state[moment] for moment in _MOMENTS if moment in state}
-        rest = {"centre": self._centre, "scales": self._scales, "idle": self._idle, "step": torch.tensor(self.step)}
+        rest = {"centre": self._centre, "scales": self._scales, "idle": self._idle, "sums": self._sums}
+        rest |= {"step": torch.tensor(self.step), "summed": torch.tensor(self._summed)}
         return tensors | rest
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to where `dump` was called."""
-        self.step = int(tensors["step"])
-        for name in ("centre", "scales", "idle"):
+        self.step, self._summed = int(tensors["step"]), int(tensors["summed"])
+        for name in ("centre", "scales", "idle", "sums"):
             getattr(self, f"_{name}").copy_(tensors[name])
         for name, weight in self._weights.items():
             with torch.no_grad():

@@ -22,6 +22,7 @@ class Recipe:
         buffer: tokens that are shuffled together; held in memory for all layers at once.
         rate: the largest learning rate of Adam; it rises over the first twentieth and falls over the last fifth.
         dead_after: a feature that was active on none of this many tokens is dead, and is taught what the others miss.
+        context: tokens in the rows that documents are cut into.
         spare_first: leave out the first position of every text.
         seed: of the first weights, and of the order of the texts.
     """
@@ -37,6 +38,7 @@ class Recipe:
     buffer: int = 65_536
     rate: float = 1e-3
     dead_after: int = 200_000
+    context: int = 128
     spare_first: bool = True
     seed: int = 0
 
@@ -45,6 +47,8 @@ class Recipe:
         low = [f"{name} {getattr(self, name)}" for name in counts if getattr(self, name) < 1]
         if low:
             raise ValueError(f"a recipe needs 1 or more everywhere, found {', '.join(low)}")
+        if self.context < 2:
+            raise ValueError(f"a recipe needs a context of 2 tokens or more, found {self.context}")
         if self.activation == "topk" and self.k > self.width:
             raise ValueError(f"top-{self.k} of {self.width} features is not sparse: make k smaller")
         if self.buffer < self.batch:

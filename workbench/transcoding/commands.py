@@ -1,0 +1,91 @@
+"""The commands `build-corpus` and `train-transcoders`; what they need is imported when they run."""
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from workbench.terminal import print_error, print_line, progress_bars, waiting
+
+
+def build_corpus(
+    file: Annotated[Path, typer.Argument(help="The text file to write, such as corpus.txt.")],
+    package: Annotated[list[str] | None, typer.Option(help="Only this package; repeat for several.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="The most characters of one package.")] = 2_500_000,
+    held_out: Annotated[float, typer.Option(help="Share of the documents that is held out.")] = 0.02,
+    keep: Annotated[Path | None, typer.Option(help="Folder to unpack into and keep.")] = None,
+) -> None:
+    """Build a text of English prose from Debian's documentation packages; needs apt-get and the network."""
+    from workbench.corpus import build, chosen
+
+    with progress_bars():
+        corpus = build(file, packages=chosen(package or []), most=most, share_held_out=held_out, unpacked=keep)
+    print_line(f"text: {corpus.text}, held out: {corpus.held_out}, {corpus.characters:,} characters in all")
+    print_line(f"packages and their licences: {corpus.record}")
+
+
+def train_transcoders(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, bundled name or planted:<name>.")],
+    text: Annotated[Path, typer.Option(help="Text to learn from; an empty line ends a document.")],
+    out: Annotated[Path, typer.Option(help="Folder of the coders; a stopped training in it goes on.")],
+    held_out: Annotated[Path | None, typer.Option(help="Text to measure on; else every 50th document.")] = None,
+    layers: Annotated[str, typer.Option(help="all, or layers such as 9 or 0-5,8.")] = "all",
+    architecture: Annotated[Literal["topk", "relu", "jumprelu"], typer.Option(help="Kind of coder.")] = "topk",
+    features: Annotated[int, typer.Option(min=1, help="Features of each layer.")] = 4096,
+    k: Annotated[int, typer.Option(min=1, help="Active features of topk.")] = 32,
+    skip: Annotated[bool, typer.Option("--skip", help="Learn a linear path too.")] = False,
+    sparsity: Annotated[float, typer.Option(help="Cost of sparsity for relu and jumprelu.")] = 1e-3,
+    steps: Annotated[int, typer.Option(min=1, help="Batches to learn from.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Tokens in a batch.")] = 1024,
+    buffer: Annotated[int, typer.Option(min=1, help="Tokens that are shuffled together.")] = 65_536,
+    context: Annotated[int, typer.Option(min=2, help="Tokens in a row of text.")] = 128,
+    rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the order of the text.")] = 0,
+    measured: Annotated[int, typer.Option(min=1, help="Held-out tokens to measure on.")] = 10_000,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16, of the model.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
+) -> None:
+    """Train transcoders of a model's MLPs, all layers in one pass over the text, and measure them."""
+    from workbench.coders.training import Recipe, read_documents
+    from workbench.knobs import Knob
+    from workbench.model import load
+    from workbench.transcoding.making import make_transcoders, split_documents
+
+    chosen: Any = () if layers == "all" else Knob("layers", "tuple[int, ...]", ()).parse(layers)
+    recipe = Recipe(
+        **{"width": features, "activation": architecture, "k": k, "skip": skip, "sparsity": sparsity},
+        **{"steps": steps, "batch": batch, "buffer": buffer, "context": context, "rate": rate, "seed": seed},
+    )
+    documents = read_documents(text)
+    apart = split_documents(documents) if held_out is None else (documents, read_documents(held_out))
+    with waiting(f"loading {model}"):
+        subject = load(model, dtype=dtype, device=device)
+    with progress_bars(), _told_numbers():
+        page = make_transcoders(subject, *apart, recipe, out, layers=chosen, measured=measured)
+    for line in page.read_text(encoding="utf-8").splitlines():
+        print_line(line)
+    print_line(f"coders: {out}")
+
+
+class _Lines(logging.Handler):
+    """Writes what the library logs between the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_error(record.getMessage())
+
+
+@contextmanager
+def _told_numbers() -> Generator[None]:
+    """Show the numbers of a training as it goes."""
+    log, lines = logging.getLogger("workbench"), _Lines()
+    before = log.level
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(before)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import plain_greedy, plain_twin, small_model
+from small_models import digit_model, plain_greedy, plain_twin, small_model
 
 from workbench.analyses.task_accuracy import task_accuracy
 from workbench.analyses.task_accuracy.shares import permuted_shares
@@ -134,6 +134,39 @@ def test_the_clean_side_of_a_set_of_pairs_is_asked_and_the_corrupt_side_compared
     assert found.scalars["pairs ready to patch"] == 1
 
 
+def digits(clean: str, corrupt: str, target: str, distractor: str) -> Prompt:
+    return Prompt(clean, target, distractor, {"corrupt": corrupt})
+
+
+def test_numbers_that_pairs_compare_at_one_digit_are_no_problem() -> None:
+    model = digit_model()
+    prompts = Prompts.of(
+        digits("2 + 6 =", "1 + 6 =", " 8", " 7"),
+        digits("9 + 9 =", "9 + 6 =", " 18", " 15"),
+        digits("from 1147 to 11", "from 1101 to 11", "86", "33"),
+        digits("9 + 9 =", "9 + 0 =", " 18", " 9"),
+    )
+    found = task_accuracy(model, prompts)
+    assert {row["example"] for row in found.tables["problems"]} == {3}
+    assert [row["aligned"] for row in found.tables["details"]] == [True, True, True, False]
+    assert found.scalars["pairs ready to patch"] <= 3
+    for prompt, row, detail in zip(prompts, found.tables["prompts"], found.tables["details"], strict=True):
+        for text, told in ((prompt.text, row["difference"]), (prompt.meta["corrupt"], detail["corrupt difference"])):
+            whole = [model.tokenizer(text + answer)["input_ids"] for answer in (prompt.target, prompt.distractor)]
+            first, second = (chain(ids, len(model.tokenizer(text)["input_ids"])) for ids in whole)
+            assert told == pytest.approx(first - second, abs=1e-4), "the answers are scored whole"
+
+
+@torch.no_grad()
+def chain(ids: list[int], start: int) -> float:
+    """Log probability of the tokens from `start` on, each from a whole pass of its own, in the model of digits."""
+    twin, bos = plain_twin("Llama"), digit_model().tokenizer.bos_token_id
+    steps = [
+        twin(torch.tensor([[bos, *ids[:place]]]), use_cache=False).logits[0, -1] for place in range(start, len(ids))
+    ]
+    return sum(float(step.double().log_softmax(-1)[ids[start + at]]) for at, step in enumerate(steps))
+
+
 @pytest.mark.parametrize("name", ["capitals", "opposites", "plurals", "indirect_objects", "greater_than", "sums"])
 def test_every_bundled_set_is_one_of_targets_and_distractors(name: str) -> None:
     for prompt in Prompts.read(name):
@@ -179,10 +212,12 @@ def test_refuses_what_it_cannot_score(options: dict, message: str) -> None:
 
 
 @pytest.mark.real
-def test_a_real_model_knows_most_opposites_and_cuts_two_digit_numbers(real_model: Model) -> None:
+def test_a_real_model_knows_most_opposites_and_its_digits_fit(real_model: Model) -> None:
     found = task_accuracy(real_model, Prompts(Prompts.read("opposites")[:20]), new_tokens=2)
     assert found.scalars["prefers"] > 0.6
     assert found.arrays["permuted"].values[0] < 0.2
     assert found.passed
-    sums = task_accuracy(real_model, Prompts(Prompts.read("sums")[:4]), new_tokens=2)
-    assert sum("target is 2 tokens" in row["problem"] for row in sums.tables["problems"]) == 4
+    for name in ("sums", "greater_than"):
+        numbers = task_accuracy(real_model, Prompts(Prompts.read(name)[:4]), new_tokens=2)
+        assert numbers.tables["problems"] == []
+        assert numbers.scalars["pairs"] == 4

@@ -1,18 +1,16 @@
 """The transcoder circuit of a planted model is the planted one, and what it says adds up."""
 
-from dataclasses import replace
-
 import pytest
-import torch
+from circuit_parts import gemma_coders
 
 from workbench import load, run
 from workbench.circuits.exchange import circuit_of_result, read_circuit, save_circuit
 from workbench.circuits.frozen import freeze_run
 from workbench.circuits.graph import explain
 from workbench.circuits.pruning import score
+from workbench.circuits.stored import graph_of_result
 from workbench.circuits.targets import difference_target, top_logits
 from workbench.coders.circuit_tracer import save_circuit_tracer
-from workbench.coders.coder import Transcoder, Transcoders
 from workbench.coders.planting import planted_coders
 from workbench.prompts import Prompt, Prompts
 from workbench.result import Result
@@ -104,23 +102,38 @@ def test_mistakes_are_refused(model):
         run("transcoder_circuit", other, Prompts.of("red cat"))
 
 
-def gemma_coders(model, frozen, width=256):
-    """Seeded transcoders of the real model's size, with thresholds that let eight features through at a token."""
-    generator = torch.Generator().manual_seed(0)
-    size = model.shape.d_model
+def test_the_graph_is_read_back_from_a_saved_result_and_adds_up_again(result, tmp_path):
+    graph = graph_of_result(Result.load(result.save(tmp_path / "result")))
+    assert float(graph.missing().max()) < 1e-5
+    assert graph.account() == [pytest.approx(row) for row in result.tables["accounting"]]
+    labels = {node["id"]: node["label"].split(" ")[0] for node in result.tables["nodes"]}
+    edges = {(labels[edge["source"]], labels[edge["target"]]): edge["weight"] for edge in result.tables["edges"]}
+    names = [graph.name(row) for row in range(len(graph.features))]
+    source, target = names.index("L0.F0@3"), names.index("L1.F1@3")
+    assert float(graph.edges[target, source]) == edges["L0.F0@3", "L1.F1@3"]
+    with pytest.raises(KeyError, match="holds no graph"):
+        graph_of_result(Result())
 
-    def one(layer):
-        coder = Transcoder(
-            layer=layer,
-            w_enc=torch.randn(width, size, generator=generator) / size**0.5,
-            b_enc=torch.zeros(width),
-            w_dec=torch.randn(width, size, generator=generator),
-            b_dec=torch.zeros(size),
-        )
-        pre = coder.pre(frozen.layers[layer].mlp_in[1:]).flatten().sort(descending=True).values
-        return replace(coder, activation="jumprelu", threshold=pre[8 * (len(frozen.ids) - 1)].expand(width).clone())
 
-    return Transcoders("random", {layer: one(layer) for layer in range(model.shape.n_layers)})
+def test_the_planted_head_carries_the_colour_and_the_word_itself_comes_directly(result):
+    """What the head of layer 0 fetched is in the stream before any MLP, so later edges are direct."""
+    rows = {(row["source"], row["target"]): row["carrier"] for row in reversed(result.tables["carriers"])}
+    assert rows["token 'red'@2", "L0.F0@3"].startswith("L0.H")
+    assert rows["token 'cat'@3", "L0.F1@3"] == "direct"
+    assert rows["L1.F0@3", "'runs'"] == "direct"
+    whole = float(result.named("carried").values.sum()) + result.scalars["carried_directly"]
+    account = result.tables["accounting"][0]
+    assert whole == pytest.approx(account["value"] - account["left_out"], rel=1e-4)
+
+
+def test_features_that_read_and_write_alike_are_one_supernode(model):
+    found = run("transcoder_circuit", model, Prompts.of("stone red cat"), similarity=-1.0, node_threshold=1.0)
+    members = {frozenset(row["nodes"].split()) for row in found.tables["supernodes"]}
+    last = {node["id"] for node in found.tables["nodes"] if node["kind"] == "feature" and node["ctx_idx"] == 3}
+    assert frozenset(last) in members
+    labels = {row["label"] for row in found.tables["supernodes"]}
+    assert all({row["source"], row["target"]} & labels for row in found.tables["supernode_edges"])
+    assert not run("transcoder_circuit", model, Prompts.of("stone red cat"), similarity=1.01).tables["supernodes"]
 
 
 @pytest.mark.real

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from apps.service import service
+from workbench.result import Result
+
 RUNS = "runs"
 """The parameter of the address of the report page that names its runs."""
 
@@ -32,6 +35,19 @@ def move(run: str, steps: int) -> None:
     rest = runs[:place] + runs[place + 1 :]
     target = min(max(place + steps, 0), len(rest))
     st.session_state[RUNS] = [*rest[:target], run, *rest[target:]]
+
+
+def collect_unsaved_button(result: Result, key: str) -> None:
+    """A button that saves a result under its key and adds it to the report."""
+    run = service().store.find(key)
+    if run is not None:
+        collect_button(run)
+    else:
+        st.button("Add to report", icon=":material/add:", on_click=_save_and_collect, args=(result, key))
+
+
+def _save_and_collect(result: Result, key: str) -> None:
+    collect([service().store.put(result, key)])
 
 
 def collect_button(run: str) -> None:

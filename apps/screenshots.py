@@ -30,8 +30,9 @@ _WIDTH = 1400
 _HEIGHT = 1000
 _README_HEIGHT = 1240
 _SECONDS = 60
+_ALL_SHOWN = """() => !document.querySelector("[data-testid=stSkeleton]")"""
 _ALL_DRAWN = """() => [...document.querySelectorAll("[data-testid=stPlotlyChart]")]
-    .every(chart => chart.querySelector(".gtitle"))"""
+    .every(chart => chart.querySelector(".nsewdrag"))"""
 
 
 @contextmanager
@@ -80,6 +81,7 @@ def settle(page: "Page") -> None:
     """Wait until nothing on the page is being drawn."""
     page.wait_for_load_state("networkidle")
     page.locator("[data-testid=stStatusWidget]").wait_for(state="detached")
+    page.wait_for_function(_ALL_SHOWN)
     page.wait_for_function(_ALL_DRAWN)
     page.wait_for_timeout(500)  # a chart moves once more when its labels are measured
 
@@ -113,7 +115,7 @@ def take_readme_picture() -> None:
     ):
         page = _visit(browser, f"{address}/{README_LINK}")
         page.get_by_role("button", name="Run: ").click()
-        page.locator(".gtitle").first.wait_for()
+        page.locator("[data-testid=stPlotlyChart]").first.wait_for()
         page.mouse.move(_WIDTH / 2, 5)
         take(page, Path("docs") / "screenshot.png", _README_HEIGHT)
 

@@ -9,9 +9,13 @@ from workbench.named import Named
 
 AT = "at"
 """The parameter of the address that holds the selection, such as `layer5.head1`."""
-SHARED = ("layer", "head", "pos", "neuron", "feature", "batch")
-"""The axes whose numbers mean the same in every result on one model and prompt."""
+SHARED = ("layer", "head", "pos", "source", "neuron", "feature", "batch")
+"""What can be selected: the axes whose numbers mean the same in every result on one model and prompt."""
+_ROLES = {"query": "pos", "key": "source"}
+"""What the axes of an attention map select."""
 _PART = re.compile(rf"({'|'.join(SHARED)})(\d{{1,9}})")
+_UNIT = re.compile(r"L(\d+)\.[HNF](\d+)")
+_PLACE = re.compile(r".*@(\d+)", re.DOTALL)
 
 
 def selection() -> Mapping[str, int]:
@@ -27,37 +31,73 @@ def choose(**axes: int) -> None:
     st.session_state[AT] = {**selection(), **axes}
 
 
+def forget(axis: str) -> None:
+    """Select nothing on an axis."""
+    st.session_state[AT] = {name: index for name, index in selection().items() if name != axis}
+
+
 def show_selection() -> None:
     """Write the selection into the address, where it is not yet."""
-    text = ".".join(f"{axis}{index}" for axis, index in sorted(selection().items()))
+    text = written(selection())
     if text and st.query_params.get(AT) != text:
         st.query_params[AT] = text
+    elif not text:
+        st.query_params.pop(AT, None)
+
+
+def written(chosen: Mapping[str, int]) -> str:
+    """A selection as the address holds it."""
+    return ".".join(f"{axis}{index}" for axis, index in sorted(chosen.items()))
 
 
 def index_on(array: Named, axis: str) -> int | None:
     """Where the selection lies on an axis of an array; None when it is not there, or nothing is selected.
 
-    An axis that names its entries by numbers (the layers 4, 8 and 12) is searched by name.
+    An axis that names its entries by numbers (the layers 4, 8 and 12), by units (L4.H1) or by positions (" the"@31)
+    is searched by name.
     """
-    if axis not in SHARED or (wanted := selection().get(axis)) is None:
+    chosen = selection()
+    if not chosen or _selects(axis) not in chosen:
         return None
-    names = _numbers(array, axis)
-    if names is not None:
-        return names.index(wanted) if wanted in names else None
-    return wanted if wanted < array.size(axis) else None
+    meant = enumerate(_meanings(array, axis))
+    return next((index for index, what in meant if what and what.items() <= chosen.items()), None)
 
 
 def choose_on(array: Named, indices: Mapping[str, int]) -> None:
     """Select what lies at these indices of an array's axes; axes that are not shared are left out."""
-    found = {}
+    found: dict[str, int] = {}
     for axis, index in indices.items():
-        names = _numbers(array, axis)
-        if axis in SHARED and 0 <= index < array.size(axis):
-            found[axis] = index if names is None else names[index]
+        if 0 <= index < array.size(axis):
+            found |= _meanings(array, axis)[index]
     choose(**found)
 
 
-def _numbers(array: Named, axis: str) -> list[int] | None:
-    """The names of an axis of units as numbers, None when it has no names or others (those of `pos` are tokens)."""
-    names = array.labels.get(axis) if axis in ("layer", "head", "neuron", "feature") else None
-    return [int(name) for name in names] if names and all(name.isdecimal() for name in names) else None
+def _selects(axis: str) -> str:
+    """What an axis selects."""
+    return _ROLES.get(axis, axis)
+
+
+def _meanings(array: Named, axis: str) -> list[dict[str, int]]:
+    """For each entry of an axis, what it selects; nothing where the axis is not shared or the entry has another name.
+
+    The labels of `pos` are tokens, so its entries count by their places.
+    """
+    what, names = _selects(axis), array.labels.get(axis)
+    if what not in SHARED:
+        return [{}] * array.size(axis)
+    if names is None or what == "batch":
+        return [{what: index} for index in range(array.size(axis))]
+    if what in ("pos", "source"):
+        places = [_PLACE.fullmatch(name) for name in names]
+        if axis in _ROLES and all(places):  # a pooled map names the first position of each cell
+            return [{what: int(place[1])} for place in places if place]
+        return [{what: index} for index in range(array.size(axis))]
+    return [_unit(what, name) for name in names]
+
+
+def _unit(what: str, name: str) -> dict[str, int]:
+    """What the name of a layer, head, neuron or feature selects."""
+    if name.isdecimal():
+        return {what: int(name)}
+    unit = _UNIT.fullmatch(name)
+    return {"layer": int(unit[1]), what: int(unit[2])} if unit else {}

@@ -13,9 +13,10 @@ import streamlit as st
 from apps.models import Models
 from workbench.catalog import run, run_key
 from workbench.entry import Entry
+from workbench.examples import example, example_runs, is_example
 from workbench.jobs import Job, Jobs
 from workbench.result import Result
-from workbench.store import Store
+from workbench.store import Run, Store
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Service:
         self._answers[job.id] = answer
         return job
 
+    def runs(self) -> list[Run]:
+        """All that can be looked at without computing: the saved runs, newest first, then the examples."""
+        return [*self.store.runs(), *example_runs()]
+
     def run_of(self, job: str) -> str:
         """The saved run that a job which is done has made or found."""
         return self._answers[job][0]
@@ -73,5 +78,5 @@ def service() -> Service:
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def saved_result(run: str) -> Result:
-    """A saved run, read once. Raises KeyError when there is none of this id."""
-    return service().store.get(run)
+    """A saved run or an example, read once. Raises KeyError when there is none of this id."""
+    return example(run) if is_example(run) else service().store.get(run)

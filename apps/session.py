@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from apps.circuit_choice import CIRCUIT
 from apps.controls import adopt
 from apps.selection import AT
 from apps.service import saved_result
@@ -46,12 +47,12 @@ def show_run(analysis: str, run: str) -> None:
 
 
 def adopt_link() -> None:
-    """When the address names nothing but a saved run (and a selection), set all widgets as they were for that run.
+    """When the address names nothing but a saved run (and what is selected), set all widgets as they were for that run.
 
     Must be called before any widget is drawn. A run that is not here is left to its page to explain.
     """
     run = st.query_params.get(RUN)
-    if run is None or set(st.query_params) - {AT} != {RUN} or st.session_state.get("adopted") == run:
+    if run is None or set(st.query_params) - {AT, CIRCUIT} != {RUN} or st.session_state.get("adopted") == run:
         return
     st.session_state["adopted"] = run
     with suppress(*MISTAKES):

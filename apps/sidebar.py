@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from apps.models import DTYPES, offline_names
+from apps.selection import SHARED, choose, forget, selection
 from apps.service import service
 from apps.session import chosen
 from apps.show import checks_badge
@@ -16,7 +17,7 @@ from apps.wording import counted, size
 from workbench.mistakes import MISTAKES
 from workbench.prompts import Prompts
 from workbench.result import Check
-from workbench.tour import tour_prompts
+from workbench.tour import first_prompts
 from workbench.views.texts import visible
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _STRIP_TOKENS = 200
 """Tokens shown of one prompt."""
 _STRIP_PROMPTS = 4
+_FIELDS = ("layer", "head", "pos", "source", "neuron", "feature")
 _TOKEN_LOOK = "padding:0 3px;border-radius:3px;border:1px solid color-mix(in srgb, currentColor 25%, transparent)"
 
 
@@ -47,6 +49,7 @@ def side_bar() -> None:
             with room:
                 _chip(model)
             _strips(model)
+        _selection_fields()
         queue(waiting)
 
 
@@ -86,6 +89,26 @@ def _chip(model: "Model") -> None:
     checks_badge([Check(one["name"], one["value"], one["tolerance"]) for one in about["checks"]])
 
 
+def _selection_fields() -> None:
+    """What is selected, as fields: whatever a click can select can be written here."""
+    chosen_now = selection()
+    told = ", ".join(f"{axis} {chosen_now[axis]}" for axis in SHARED if axis in chosen_now)
+    with st.expander(f"Selected: {told}" if told else "Nothing is selected", icon=":material/point_scan:"):
+        st.caption("Click a cell, a token's row or a node, or write numbers here; all views and pages follow.")
+        left, right = st.columns(2)
+        for place, axis in enumerate(_FIELDS):
+            key = f"selected {axis}"
+            st.session_state[key] = chosen_now.get(axis)
+            (right if place % 2 else left).number_input(
+                axis, min_value=0, step=1, key=key, placeholder="any", on_change=_selected, args=(axis, key)
+            )
+
+
+def _selected(axis: str, key: str) -> None:
+    index = st.session_state[key]
+    forget(axis) if index is None else choose(**{axis: int(index)})
+
+
 def _strips(model: "Model") -> None:
     """The prompts as tokens, with visible spaces and the position on hover."""
     try:
@@ -111,4 +134,4 @@ def _strip(texts: tuple[str, ...]) -> str:
 @cache
 def _example() -> str:
     """The prompt to begin with."""
-    return "\n".join(prompt.text for prompt in tour_prompts())
+    return "\n".join(prompt.text for prompt in first_prompts())

@@ -54,6 +54,25 @@ def graph_of(name, *, keep_first=True, rows_at_once=512, targets=None, **options
     return explain(run, random_coders(**options), aims, keep_first=keep_first, rows_at_once=rows_at_once)
 
 
+def gemma_coders(model, frozen, width=256):
+    """Seeded transcoders of the real model's size, with thresholds that let eight features through at a token."""
+    generator = torch.Generator().manual_seed(0)
+    size = model.shape.d_model
+
+    def one(layer):
+        coder = Transcoder(
+            layer=layer,
+            w_enc=torch.randn(width, size, generator=generator) / size**0.5,
+            b_enc=torch.zeros(width),
+            w_dec=torch.randn(width, size, generator=generator),
+            b_dec=torch.zeros(size),
+        )
+        pre = coder.pre(frozen.layers[layer].mlp_in[1:]).flatten().sort(descending=True).values
+        return replace(coder, activation="jumprelu", threshold=pre[8 * (len(frozen.ids) - 1)].expand(width).clone())
+
+    return Transcoders("random", {layer: one(layer) for layer in range(model.shape.n_layers)})
+
+
 def double(coders):
     """The same coders in 64 bits."""
     return replace(coders, layers={layer: one.to(dtype=torch.float64) for layer, one in coders.items()})

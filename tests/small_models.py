@@ -22,6 +22,24 @@ def small_model(name: str) -> Model:
     return load(plain_twin(name), tokenizer=tiny_tokenizer())
 
 
+@cache
+def digit_model() -> Model:
+    """A random Llama whose tokenizer takes every space and every digit for itself, as Gemma's does."""
+    return load(plain_twin("Llama"), tokenizer=_digit_tokenizer())
+
+
+def _digit_tokenizer() -> Any:
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["<pad>", "<bos>", "<eos>", "<unk>", " ", *"0123456789", "+", "=", "the", "war", "from", "to", "year"]
+    built = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
+    apart = [pre_tokenizers.Split(" ", "isolated"), pre_tokenizers.Digits(individual_digits=True)]
+    built.pre_tokenizer = pre_tokenizers.Sequence(apart)
+    special = {f"{name}_token": f"<{name}>" for name in ("pad", "bos", "eos", "unk")}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=built, **special)
+
+
 def forgetful_model() -> Model:
     """A model whose hooked attention keeps no keys, as TransformerLens has it without the mend of the bridge."""
     model = load(plain_twin("MPT"), tokenizer=tiny_tokenizer())

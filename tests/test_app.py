@@ -19,8 +19,9 @@ from apps.controls import TYPED, _bundled_as, read_inputs
 from apps.models import _affordable, _budget
 from apps.screens.analysis import Asked, leave_other_pages
 from apps.screens.welcome import QUESTIONS
+from apps.selection import choose_on, index_on, selection
 from apps.service import service
-from apps.show import _places
+from apps.sheets import places_of
 from apps.wording import counted, duration, inert, size
 from workbench import catalog
 from workbench.entry import FAMILIES, Entry, Input
@@ -99,6 +100,7 @@ def one_page(name):
 @pytest.fixture(autouse=True)
 def fresh_service(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("workbench.examples.data_folder", lambda: tmp_path)  # where there are none
     monkeypatch.setattr(service_module, "Models", ToyModels)
     monkeypatch.setattr(ToyModels, "toy", ToyModel(name="planted:copy"))
     st.cache_resource.clear()
@@ -176,7 +178,7 @@ def test_the_button_tells_the_cost_once_the_model_is_loaded(toys):
     page = open_page("word_count")
     assert page.button(key="run").label == r"Load planted\:tour and run"
     service().models.load("planted:copy", "auto")
-    assert page.run().button(key="run").label == "Run: 1 pass, about 5 s, 1 kB"
+    assert page.run().button(key="run").label == "Run: 1 pass, about 9 s, 1 kB"
 
 
 def test_a_model_that_cannot_serve_the_analysis_is_refused_with_the_reason(toys):
@@ -356,9 +358,11 @@ def test_a_selection_that_an_array_does_not_have_is_ignored(toys):
 
 def test_rows_are_about_the_places_that_they_name():
     frame = pandas.DataFrame({"head": ["L3.H2", "L11.H0"], "layer": [3, 11], "number": [2, 0], "pos": [0.5, 1.0]})
-    assert _places(frame).to_dict("list") == {"layer": [3, 11], "head": [2, 0]}
-    assert _places(pandas.DataFrame({"head": ["L3.H2", "all"], "neuron": [1, 2]})).to_dict("list") == {"neuron": [1, 2]}
-    assert _places(pandas.DataFrame({"word": ["L3.H2"]})).empty
+    assert places_of(frame).to_dict("list") == {"layer": [3, 11], "head": [2, 0]}
+    assert places_of(pandas.DataFrame({"head": ["L3.H2", "all"], "neuron": [1, 2]})).to_dict("list") == {
+        "neuron": [1, 2]
+    }
+    assert places_of(pandas.DataFrame({"word": ["L3.H2"]})).empty
 
 
 def test_every_family_belongs_to_one_question():
@@ -420,6 +424,13 @@ def test_two_runs_are_compared_from_their_address(toys):
     one, other = saved_heads("one", np.zeros((2, 3))), saved_heads("other", np.eye(2, 3) * 5)
     page = open_keep("compare", first=one, second=other)
     assert "largest change is +5 in score at layer 0, head 0" in texts(page)
+    add = next(button for button in page.button if button.label == "Add to report")
+    add.click().run()
+    (kept,) = [run for run in service().store.runs() if run.analysis == "comparison"]
+    assert page.session_state["runs"] == [kept.id]
+    assert "In the report" in [button.label for button in page.button]
+    report = open_keep("report", runs=kept.id)
+    assert any("compared" in text.value for text in report.markdown)
 
 
 def test_a_head_page_tells_the_place_of_the_selected_head(toys):
@@ -457,9 +468,9 @@ def test_an_axis_that_a_picture_does_not_show_has_a_select_box(toys):
     page = open_page("word_count", run=run)
     box = page.selectbox(key=f"{run} 0 head")
     assert (box.options, box.value) == (["0 ·a", "1 b", "2 c"], 2)
-    assert "head 2 c" in page.get("plotly_chart")[0].proto.spec
+    assert "<b>score, head 2 c</b>" in texts(page)
     box.set_value(0).run()
-    assert "head 0" in page.get("plotly_chart")[0].proto.spec
+    assert "<b>score, head 0 ·a</b>" in texts(page)
 
 
 def test_models_stay_loaded_while_their_weights_fit():
@@ -516,3 +527,23 @@ def test_words_of_numbers_and_texts():
     )
     assert (duration(59.6), duration(3600)) == ("about 1 min 0 s", "about 1 h 0 min")
     assert (size(1), size(999_999), size(2.5e9)) == ("1 kB", "1000 kB", "2.5 GB")
+
+
+@pytest.mark.parametrize(
+    ("axis", "labels", "index", "selected"),
+    [
+        ("layer", ("4", "8"), 1, {"layer": 8}),
+        ("head", ("L4.H1", "L8.H2"), 1, {"layer": 8, "head": 2}),
+        ("head", ("mean", "rest"), 1, {}),
+        ("query", ("a", "b"), 1, {"pos": 1}),
+        ("key", ("a@0", "b@16"), 1, {"source": 16}),
+        ("pos", ("a@0", "b@16"), 1, {"pos": 1}),
+        ("component", ("x", "y"), 1, {}),
+    ],
+)
+def test_an_entry_of_an_axis_selects_what_its_name_means(axis, labels, index, selected):
+    array = Named(np.zeros(2), (axis,), labels={axis: labels})
+    st.session_state["at"] = {}
+    choose_on(array, {axis: index})
+    assert selection() == selected
+    assert index_on(array, axis) == (index if selected else None)

@@ -375,7 +375,7 @@ def test_page_and_pictures_can_be_read_in_both_themes(tab, scheme):
     page = tab("logit_lens", scheme)
     press_run(page)
     finding(page)
-    title = page.locator("[data-testid=stPlotlyChart] .gtitle").first
+    title = page.locator("[data-testid=stPlotlyChart] .xtitle").first
     title.wait_for()
     ground = brightness(page.locator("[data-testid=stApp]").evaluate("part => getComputedStyle(part).backgroundColor"))
     ink = brightness(title.evaluate("part => getComputedStyle(part).fill"))

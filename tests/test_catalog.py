@@ -12,7 +12,7 @@ import pytest
 from toys import HEADER, WORD_COUNT, Toy, toy_package
 
 from workbench import catalog as catalog_module
-from workbench.catalog import Catalog, analysis, code_version, run, run_key
+from workbench.catalog import Catalog, Knob, analysis, code_version, run, run_key
 from workbench.prompts import Prompts
 from workbench.result import Named, Result
 from workbench.store import Store
@@ -187,7 +187,7 @@ def test_a_model_that_lacks_a_needed_site_is_refused_with_the_reason(words):
 
 def test_the_cost_comes_from_the_file_and_the_speed_of_the_model(words, write):
     cost = words["word_count"].cost(Toy(), Prompts.of("one", "two"), repeat=3)
-    assert (cost.passes, cost.tokens, cost.seconds(Toy())) == (2, 30, 15.0)
+    assert (cost.passes, cost.tokens, cost.seconds(Toy())) == (2, 30, 23.0)
     silent = WORD_COUNT.replace("def cost", "def _cost").replace("word_count", "silent")
     assert write(silent=silent)["silent"].cost(Toy(), Prompts.of("one")) is None
 
@@ -244,6 +244,25 @@ def test_the_key_does_not_change_with_the_spelling_of_a_run(words):
     key = run_key(entry, Toy(), texts, {})
     assert run_key(entry, Toy(), texts, {"repeat": "1", "at": "L3.H2.z"}) == key
     assert run_key(entry, Toy(other={"checks": [1e-9]}), texts, entry.parse_knobs({})) == key
+
+
+def test_the_key_holds_what_is_in_the_files_that_a_knob_names(words, tmp_path):
+    place = Knob("coders", "str", "")
+    entry = dataclasses.replace(words["word_count"], knobs=(*words["word_count"].knobs, place))
+    folders = [tmp_path / name for name in ("coders", "same", "other")]
+    for folder, content in zip(folders, (b"one", b"one", b"two"), strict=True):
+        folder.mkdir()
+        (folder / "weights.npz").write_bytes(content)
+
+    def key(folder):
+        return run_key(entry, Toy(), (Prompts.of("one"),), {"coders": str(folder)})
+
+    before = key(folders[0])
+    (folders[0] / "weights.npz").write_bytes(b"six")
+    assert key(folders[0]) != before
+    (folders[0] / "weights.npz").write_bytes(b"one")
+    assert key(folders[0]) == before
+    assert len({key(folder) for folder in folders}) == 3, "the path is a setting that the result tells"
 
 
 def returning(**fields):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ import torch
 from architectures import SERVED, random_model, tiny_tokenizer
 from torch import Tensor
 
+from workbench import checks
 from workbench.bridge import share_weights
 from workbench.checks import Capabilities, prove, refuse_broken_weights
 from workbench.edit import edited, scale
+from workbench.entry import Cost
 from workbench.model import Model, load
 from workbench.sites import Places, Point
 from workbench.words import KINDS
@@ -173,3 +176,36 @@ def test_a_clone_shares_its_weights_and_none_of_its_hooks(tiny_model: Model) -> 
 def _zeroed(_module: object, _args: object, output: Any) -> Any:
     change: Callable[[Tensor], Tensor] = torch.zeros_like
     return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+
+class Clockwork:
+    """A model whose passes take exactly known seconds, by a clock of its own."""
+
+    def __init__(self, per_pass: float, per_token: float) -> None:
+        self.now, self.per_pass, self.per_token = 0.0, per_pass, per_token
+
+    def __call__(self, ids: Tensor, use_cache: bool) -> Tensor:
+        self.now += self.per_pass + self.per_token * ids.numel()
+        return torch.zeros(*ids.shape, 3)
+
+
+@pytest.mark.parametrize(("per_pass", "per_token"), [(0.08, 0.001), (0.0, 0.02), (0.004, 0.0)])
+def test_the_time_of_a_long_pass_follows_from_the_two_that_were_measured(
+    per_pass: float, per_token: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Clockwork(per_pass, per_token)
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: model.now)
+    fixed, each = checks._measure_speed(model, torch.zeros(2, 8, dtype=torch.long))
+    measured = SimpleNamespace(seconds_per_pass=fixed, seconds_per_token=each)
+    if per_token:
+        assert Cost(passes=3, tokens=30_000).seconds(measured) == pytest.approx(3 * per_pass + 30_000 * per_token)
+        assert (fixed, each) == (pytest.approx(per_pass, abs=1e-9), pytest.approx(per_token))
+    else:
+        assert (fixed, each) == (0.0, per_pass / 128), "nothing told the tokens apart: the guess errs upwards"
+
+
+def test_a_long_prompt_is_not_charged_what_every_pass_costs(tiny_llama: Model) -> None:
+    found = tiny_llama.capabilities
+    assert found.seconds_per_token > 0
+    alone = Cost(passes=1, tokens=16).seconds(tiny_llama)
+    assert Cost(passes=1, tokens=1600).seconds(tiny_llama) < 100 * alone or found.seconds_per_pass == 0

@@ -1,6 +1,7 @@
 """The command line: quick help, clean pipes, one sentence for a mistake, and nothing acts on the terminal."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from workbench.store import Store
 from workbench.terminal import progress_bars, visible
 
 COMMANDS = ["list", "info", "run", "report", "compare", "runs", "delete", "app", "tour", "doctor"]
-COMMANDS += ["train-world", "evaluate-world"]
+COMMANDS += ["train-world", "evaluate-world", "train-transcoders", "build-corpus", "index-features"]
 HEAVY = ["torch", "transformers", "transformer_lens", "sae_lens", "pandas", "plotly", "streamlit"]
 
 FAILING = """
@@ -235,7 +236,14 @@ def test_two_runs_are_compared(toys, capsys, tmp_path):
     assert code == 0
     assert "largest change is +1" in out
     assert Result.load(tmp_path / "kept").finding in out.replace("\n", " ")
+    kept = re.search(r"saved as ([0-9a-f]+)", out)
+    assert kept is not None
+    assert asked(capsys, "report", kept[1], "--out", str(tmp_path / "report.html"))[0] == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "largest change is +1" in page
+    assert "result = compare(first, second)" in page
     assert json.loads(asked(capsys, "compare", older, newer, "--json")[1])["tables"]["changes"]
+    assert [run["analysis"] for run in json.loads(asked(capsys, "runs", "--json")[1])].count("comparison") == 1
     assert asked(capsys, "compare", older, "nothing")[0] == 2
 
 

@@ -1,11 +1,15 @@
 """Two results laid side by side: the change is the second minus the first, and what cannot be compared is said."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from workbench.comparison import compare
-from workbench.head_card import head_card
+from workbench.comparison import compare, comparison_key
+from workbench.head_card import head_card, neuron_card
 from workbench.result import Named, Result
+from workbench.store import Store
 from workbench.views import Heatmap, Lines
 
 
@@ -116,3 +120,51 @@ def test_a_head_card_takes_every_component_and_no_limits() -> None:
         ("role: previous token", 5.0, 1),
         ("role: self", -5.0, 6),
     ]
+
+
+def test_a_comparison_tells_of_both_sides_all_that_makes_them_again() -> None:
+    one, other = (replace(made(GRID, name), inputs={"x": {"type": name}}, params={"top": 3}) for name in "ab")
+    found = compare(one, other)
+    assert found.analysis == "comparison"
+    assert found.inputs["second"] == {
+        "type": "run",
+        "analysis": "toy",
+        "model": {"name": "b"},
+        "inputs": {"x": {"type": "b"}},
+        "params": {"top": 3},
+    }
+
+
+def test_a_comparison_is_kept_and_found_by_its_sides(tmp_path: Path) -> None:
+    one, other = made(GRID), made(GRID + 1)
+    key = comparison_key(one, other)
+    store = Store(tmp_path)
+    kept = store.put(compare(one, other), key)
+    assert store.find(comparison_key(made(GRID), made(GRID + 1))) == kept
+    assert store.get(kept) == compare(one, other)
+    assert len({key, comparison_key(other, one), comparison_key(one, one)}) == 3
+
+
+def test_a_neuron_card_tells_value_and_place_among_all_neurons() -> None:
+    values = np.array([[0.5, -3.0], [2.0, 1.0]])
+    result = Result(
+        analysis="neuron_vocabulary",
+        arrays={
+            "peak": Named(values, ("layer", "neuron"), "z", {"layer": ("4", "8"), "neuron": ("10", "20")}),
+            "score": Named(np.zeros((2, 2)), ("layer", "head")),
+        },
+    )
+    assert neuron_card([result], 4, 20) == [
+        {
+            "analysis": "neuron_vocabulary",
+            "measure": "peak",
+            "value": -3.0,
+            "unit": "z",
+            "rank": 4,
+            "rank_of_size": 1,
+            "neurons": 4,
+        }
+    ]
+    assert neuron_card([result], 4, 11) == []
+    with pytest.raises(ValueError, match="layer and neuron count from 0"):
+        neuron_card([result], 0, -1)

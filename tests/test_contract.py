@@ -11,6 +11,7 @@ import pytest
 
 import workbench
 from workbench.catalog import CATALOG
+from workbench.entry import PLACES
 from workbench.knobs import TYPES
 from workbench.result import Result
 from workbench.signature import read_entry
@@ -59,6 +60,12 @@ def test_the_entry_read_from_the_source_is_the_signature_at_runtime(name):
     assert {knob.type for knob in entry.knobs} <= set(TYPES)
     assert inspect.signature(function).return_annotation is Result
     assert inspect.getdoc(function).startswith(entry.summary)
+
+
+@each_analysis
+def test_a_knob_that_names_files_counts_them_in_the_key_of_a_run(name):
+    naming = {knob.name for knob in CATALOG[name].knobs if re.search(r"\bfolder\b|named as for load", knob.doc)}
+    assert naming <= set(PLACES)
 
 
 def _type_words(annotation) -> tuple[str, tuple]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_models import digit_model
 
 from workbench.alignment import ROLES, align
 from workbench.model import Model
@@ -89,10 +90,40 @@ def test_what_both_answers_begin_with_is_put_behind_the_prompts(tiny_model: Mode
     assert not align(tiny_model, PAIR).led
 
 
+def shown(target: str, distractor: str) -> tuple[str, str, str, bool]:
+    """What is put behind the prompts, what is compared where every digit is a token, and whether that was cut."""
+    pair = Pair("the war from 1 7 to", "the war from 2 7 to", target, distractor)
+    found = align(digit_model(), pair)
+    assert digit_model().token(found.pair.target) == found.target
+    return found.pair.clean.removeprefix(pair.clean), found.pair.target, found.pair.distractor, found.shortened
+
+
+def test_numbers_are_compared_at_the_first_digit_that_differs() -> None:
+    assert shown("86", "33") == ("", "8", "3", True)
+    assert shown(" 86", " 33") == (" ", "8", "3", True)
+    assert shown("86", "81") == ("8", "6", "1", False)
+    assert shown(" 186", " 133") == (" 1", "8", "3", True)
+
+
+def test_numbers_of_unequal_length_and_words_are_not_cut_to_their_beginnings() -> None:
+    for target, distractor in (("12", "9"), ("86", "war"), ("to war", "from war")):
+        with pytest.raises(ValueError, match="is 2 tokens|is 3 tokens"):
+            shown(target, distractor)
+
+
+def test_the_first_digit_of_a_year_decides_in_every_bundled_pair() -> None:
+    for pair in Pairs.read("greater_than"):
+        year = f"{pair.meta['year']:02d}"
+        tens = [pair.target[0], year[0], pair.distractor[0]]
+        assert tens == sorted(set(tens), reverse=True), "a later decade, that of the year, an earlier one"
+
+
 @pytest.mark.real
-def test_sums_fit_a_tokenizer_that_takes_digits_by_themselves(real_model: Model) -> None:
-    found = [align(real_model, pair) for pair in Pairs.read("sums")[:6]]
-    assert all(one.pair.clean.endswith("= ") and one.pair.target.isdigit() for one in found)
+def test_sums_and_years_fit_a_tokenizer_that_takes_digits_by_themselves(real_model: Model) -> None:
+    sums = [align(real_model, pair) for pair in Pairs.read("sums")]
+    assert all(one.led and one.pair.target.isdigit() and len(one.pair.target) == 1 for one in sums)
+    years = [align(real_model, pair) for pair in Pairs.read("greater_than")]
+    assert all(one.shortened and not one.led for one in years)
 
 
 @pytest.mark.parametrize(

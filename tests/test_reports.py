@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pictures import HOSTILE, every_view
 
-from workbench.reports import MAX_VALUES, report
+from workbench.reports import _EXPLORE, _HASH, MAX_VALUES, report
 from workbench.result import Check, Named, Result
 from workbench.strict_json import loads
 from workbench.views import Bars, Heatmap, Lines, Tokens
@@ -165,7 +165,12 @@ def test_no_character_turns_or_hides_what_follows(tmp_path: Path) -> None:
 def test_a_report_asks_for_nothing_from_anywhere(tmp_path: Path, results: list[Result]) -> None:
     page = Page(report(results, tmp_path / "report.html"))
     assert "default-src 'none'" in page.source.split("</head>")[0]
-    assert not {"script", "link", "iframe", "img", "object", "embed", "form", "base"} & set(page.tags)
+    assert not {"link", "iframe", "img", "object", "embed", "form", "base"} & set(page.tags)
+    assert [text.strip() for text in re.findall(r"<script>(.*?)</script>", page.source, re.DOTALL)] == [
+        _EXPLORE.strip()
+    ]
+    assert f"script-src 'sha256-{_HASH}'" in page.source.split("</head>")[0]
+    assert not re.search(r"innerHTML|https?:|fetch|eval|import", _EXPLORE)
     assert not [name for name in page.attributes if name.startswith("on")]
     styles = re.findall(r"<style>(.*?)</style>", page.source, re.DOTALL)
     assert len(styles) == 1 and "url(" not in styles[0] and "@import" not in styles[0]

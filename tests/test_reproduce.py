@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from pictures import HOSTILE, every_view
 
+from workbench.comparison import compare
 from workbench.pairs import Pair, Pairs
 from workbench.prompts import Needle, Needles, Prompt, Prompts
 from workbench.reproduce import command_line, notebook, python_lines
@@ -40,13 +41,17 @@ def made_with(prompts: Given) -> Result:
 
 def arguments_of(command: str, folder: Path) -> list[str]:
     """What the shell hands to the program."""
+    return json.loads(shown_by(command, folder))
+
+
+def shown_by(command: str, folder: Path) -> str:
+    """What the program shows of its arguments, a line for each time that it is called."""
     shell = shutil.which("bash")
     if shell is None:
         pytest.skip("this system has no bash")
     environment = {**os.environ, "PYTHON": sys.executable}
     run = [shell, "-c", SHOW + command]
-    shown = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(shown.stdout)
+    return subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(
@@ -132,3 +137,30 @@ def test_short_commands_stay_on_one_line() -> None:
         "model = load('planted:copy')",
         "result = run('lens', model, top=3)",
     ]
+
+
+def test_a_comparison_makes_both_of_its_sides_again(tmp_path: Path) -> None:
+    first, second = made_with(PLAIN), replace(made_with(Needles.bundled()), model={"name": "planted:copy"})
+    compared = compare(first, second)
+    header, code = python_lines(compared).split("\n\n", 1)
+    called: list[tuple] = []
+    names = {
+        "load": lambda name, **options: name,
+        "run": lambda name, model, given, **knobs: (name, model, given.describe(), knobs),
+        "compare": lambda *sides: called.append(sides),
+        "Prompts": Prompts,
+        "Needles": Needles,
+    }
+    exec(code, names)
+    assert set(header.removeprefix("from workbench import ").split(", ")) <= set(names)
+    assert called == [
+        tuple((one.analysis, one.model["name"], one.inputs["given"], one.params) for one in (first, second))
+    ]
+    command = command_line(compared) or ""
+    *runs, last = [json.loads(line) for line in shown_by(command, tmp_path).splitlines()]
+    assert [words[:2] + words[-1:] for words in runs] == [
+        ["run", first.analysis, "--out=first"],
+        ["run", second.analysis, "--out=second"],
+    ]
+    assert last == ["compare", "first", "second"]
+    assert command_line(compare(first, made_with(OWN_NEEDLES))) is None

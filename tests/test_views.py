@@ -21,9 +21,13 @@ from workbench.views import (
     Scatter,
     Table,
     Tokens,
+    canvas,
     clickable,
+    clicked_cell,
     figure,
+    has_many_cells,
     markup,
+    numbered_cell,
     view_from_json,
     view_to_json,
 )
@@ -353,7 +357,31 @@ def test_a_clickable_heatmap_shows_its_cells_and_nothing_beyond() -> None:
         ]
         assert (drawn.layout.xaxis.range, drawn.layout.yaxis.range) == ((-0.5, 3.5), vertical)
         assert not drawn.layout.yaxis.autorange
+        assert clicked_cell(view, result, column=3, row=1) == {view.x: 3, view.y: 1}
         frame = drawn.layout.shapes[0]
         assert (frame.x0, frame.x1, frame.y0, frame.y1) == (0.5, 1.5, -0.5, 2.5)
-    wide = Result(arrays={"score": Named(np.zeros((2, 300)), ("layer", "pos"))})
-    assert len(clickable(Heatmap("score", "pos", "layer"), wide).data) == 1
+
+
+def test_a_long_prompt_is_a_canvas_that_is_clicked_cell_by_cell_or_block_by_block() -> None:
+    view = Heatmap("score", "pos", "layer")
+    for tokens, columns, clicked in ((500, 500, 17), (2000, 250, 8 * 17)):
+        values = np.arange(32 * tokens).reshape(32, tokens) / 1000
+        result = Result(arrays={"score": Named(values, ("layer", "pos"))})
+        assert has_many_cells(view, result)
+        options, height = canvas(view, result)
+        cells = options["dataset"]["source"]
+        assert len(cells) == 32 * columns
+        assert numbered_cell(view, result, 5 * columns + 17) == {"pos": clicked, "layer": 5}
+        told = cells.iloc[5 * columns + 17]
+        assert told.cell == 5 * columns + 17
+        assert (told.x, told.y) == (str(17 if tokens == 500 else f"17 {clicked}"), "5")
+        assert options["yAxis"]["inverse"] is False
+        assert 300 < height < 900
+    assert not has_many_cells(view, Result(arrays={"score": Named(np.zeros((18, 100)), ("layer", "pos"))}))
+
+
+def test_hostile_texts_cannot_leave_the_hover_of_a_canvas() -> None:
+    array = Named(np.zeros((200, 12)), ("layer", "pos"), unit="<img src=x onerror=f()> {@x}", labels={"pos": HOSTILE})
+    options, _ = canvas(Heatmap("score", "pos", "layer"), Result(arrays={"score": array}))
+    template = options["tooltip"]["formatter"]
+    assert template.count("<") == 2 and template.count("{@") == 3, "the two line breaks, and the three placeholders"

@@ -78,6 +78,7 @@ class Toy:
 
     name: str = "toy"
     missing: str = ""
+    seconds_per_pass: float = 4.0
     seconds_per_token: float = 0.5
     other: dict = dataclasses.field(default_factory=dict)
 

@@ -1,13 +1,13 @@
 """The page of an analysis, made from its entry: heading, controls, run button, result."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from apps.controls import adopt, input_controls, knob_controls, read_inputs
+from apps.explain import explain_analysis, source_link
 from apps.service import Order, saved_result, service
 from apps.session import RUN, chosen, show_run, shown_run
 from apps.show import show
@@ -18,9 +18,6 @@ from workbench.entry import Entry
 from workbench.knobs import plain
 from workbench.mistakes import MISTAKES, sentence
 from workbench.result import Result
-
-_PARTS = re.compile(r"\n+(?=(?:Idea|Score|Differs|Beware|Reference)\b)")
-"""Where a part of an analysis's description begins."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,13 @@ def leave_other_pages(current: str) -> None:
             del st.session_state[key]
 
 
-def analysis_page(entry: Entry) -> None:
-    """Draw the page of an analysis."""
+def analysis_page(entry: Entry, draw: Callable[[Result, str], None] = show) -> None:
+    """Draw the page of an analysis.
+
+    Args:
+        entry: the analysis.
+        draw: what draws its result, given with its run.
+    """
     _heading(entry)
     with st.container(border=True):
         order = _order(entry, input_controls(entry), knob_controls(entry))
@@ -55,25 +57,14 @@ def analysis_page(entry: Entry) -> None:
             st.rerun()
     _job(entry)
     if (run := shown_run(entry.name)) is not None:
-        _result(entry, run, order)
+        _result(entry, run, order, draw)
 
 
 def _heading(entry: Entry) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header(entry.title, anchor=False, width="content")
-        with st.popover("", icon=":material/help:", help="What it finds, how, and when it lies", type="tertiary"):
-            for part in _PARTS.split(entry.about):
-                st.markdown(inert(part))
-            st.markdown(f"It gives: {inert(entry.returns)}")
-    st.markdown(f"{entry.summary} Source: {_reference(entry.reference)}.")
-
-
-def _reference(reference: str) -> str:
-    """The source, as a link where it has an address."""
-    kind, _, name = reference.partition(":")
-    if kind.lower() == "arxiv":
-        return f"[{reference}](https://arxiv.org/abs/{name.strip()})"
-    return f"[{reference}](https://doi.org/{name.strip()})" if kind.lower() == "doi" else inert(reference)
+        explain_analysis(entry)
+    st.markdown(f"{entry.summary} Source: {source_link(entry.reference)}.")
 
 
 def _order(entry: Entry, sources: Sequence[str], knobs: Mapping[str, Any]) -> Order | None:
@@ -143,7 +134,7 @@ def _job(entry: Entry) -> None:
             show_run(entry.name, run)
 
 
-def _result(entry: Entry, run: str, order: Order | None) -> None:
+def _result(entry: Entry, run: str, order: Order | None, draw: Callable[[Result, str], None]) -> None:
     """The run that the address names."""
     try:
         result = saved_result(run)
@@ -157,7 +148,7 @@ def _result(entry: Entry, run: str, order: Order | None) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption("The settings above are not those of the result below.", width="content")
             st.button("Set them back", on_click=adopt, args=(result,), type="tertiary")
-    show(result, run)
+    draw(result, run)
 
 
 def _answers(result: Result, order: Order) -> bool:

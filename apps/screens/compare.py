@@ -4,11 +4,12 @@ from html import escape
 
 import streamlit as st
 
+from apps.basket import collect_unsaved_button
 from apps.screens.runs import FIRST, SECOND
 from apps.service import saved_result, service
 from apps.show import body
 from apps.trouble import tell_mistake
-from workbench.comparison import compare
+from workbench.comparison import compare, comparison_key
 from workbench.mistakes import MISTAKES
 from workbench.store import Run
 
@@ -17,7 +18,7 @@ def compare_page() -> None:
     """Draw the page."""
     st.header("Compare", anchor=False)
     st.markdown("Two runs of one analysis, cell by cell, on one colour scale: two models, two prompts, two settings.")
-    runs = {run.id: run for run in service().store.runs()}
+    runs = {run.id: run for run in service().runs()}
     if len(runs) < 2:
         st.markdown("There is nothing to compare yet: save two runs of one analysis.")
         return
@@ -31,11 +32,13 @@ def compare_page() -> None:
         st.markdown("Choose two runs of one analysis.")
         return
     try:
-        found = compare(saved_result(first), saved_result(second))
+        sides = saved_result(first), saved_result(second)
+        found = compare(*sides)
     except MISTAKES as error:
         tell_mistake(error)
         return
     st.html(f'<p style="font-size:1.2rem;font-weight:600;margin:0">{escape(found.finding)}</p>')
+    collect_unsaved_button(found, comparison_key(*sides))
     body(found, f"{first} {second}")
 
 

@@ -1,4 +1,4 @@
-"""Charts: curves, bars, clouds and networks as SVG on a plane."""
+"""Charts: curves, bars and clouds as SVG on a plane."""
 
 import math
 from html import escape
@@ -6,12 +6,11 @@ from html import escape
 import numpy as np
 
 from workbench.views.colours import SERIES, colour_of, series_colours
-from workbench.views.panels import Bounds, Chart, Cloud, Curve, Network
-from workbench.views.plane import WIDTH, Plane, drawing, labels_below, left_room, text, ticks, widened
+from workbench.views.panels import Bounds, Chart, Cloud, Curve
+from workbench.views.plane import WIDTH, Plane, drawing, labels_below, left_room, ticks, widened
 from workbench.views.texts import number_text
 
 _HEIGHT = 280.0
-_NODES_WITH_LABELS = 40
 _MAX_DOTS = 240
 """With more points in all, curves have no dots that show their numbers on hover."""
 
@@ -46,32 +45,7 @@ def cloud(panel: Cloud) -> str:
     return drawing(plane.bottom + 46, content, panel.title)
 
 
-def network(panel: Network) -> str:
-    """Nodes over their edges; a blue edge helps, a red one hinders, a wide one does so strongly."""
-    plane = _plane(widened(panel.x.tolist()), widened(panel.y.tolist()))
-    places = [(plane.across(x), plane.down(y)) for x, y in zip(panel.x.tolist(), panel.y.tolist(), strict=True)]
-    strongest = max((abs(weight) for *_, weight in panel.edges), default=0.0) or 1.0
-    shapes = []
-    for source, target, weight in panel.edges:
-        (x1, y1), (x2, y2) = places[source], places[target]
-        paint = colour_of(math.copysign(0.75, weight), (-1.0, 1.0), diverging=True)
-        hover = escape(f"{panel.labels[source]} to {panel.labels[target]}: {number_text(weight)}")
-        shapes.append(
-            f'<path d="M{x1:g} {y1:g}L{x2:g} {y2:g}" stroke="{paint}" '
-            f'stroke-width="{0.5 + 3 * abs(weight) / strongest:.1f}"><title>{hover}</title></path>'
-        )
-    for index, (x, y) in enumerate(places):
-        value = None if panel.values is None else float(panel.values[index])
-        paint = SERIES[0] if value is None or math.isnan(value) else colour_of(value, panel.bounds, panel.diverging)
-        hover = panel.labels[index] + ("" if value is None else f": {number_text(value)}")
-        shapes.append(_dot(x, y, 6.0, paint, hover))
-        if len(places) <= _NODES_WITH_LABELS:
-            shapes.append(text(x, y - 10, panel.labels[index], "middle"))
-    content = "".join(shapes) + plane.titles(panel.x_title, panel.y_title, 0.0)
-    return drawing(plane.bottom + 30, content, panel.title)
-
-
-def _paint(panel: Cloud | Network, index: int) -> str:
+def _paint(panel: Cloud, index: int) -> str:
     """The colour of a point: by its value if it has one."""
     if panel.values is None:
         return SERIES[0]

@@ -8,10 +8,8 @@ import plotly.graph_objects as go  # noqa: TID251
 
 from workbench.views.panels import Grid
 
-MAX_CELLS = 16_384
-"""A grid with more cells is drawn without points."""
-_DRAWN_PLAINLY = 2048
-"""Up to so many points are SVG: a page has room for a few WebGL drawings only, and older ones go blank."""
+MAX_CELLS = 2048
+"""A grid with more cells is drawn without points, which would take seconds; `canvas` is for those."""
 _MARK = "#e5484d"
 _HOVER = "#57606a"
 
@@ -27,8 +25,7 @@ def add_points(figure: go.Figure, panel: Grid, marked: tuple[int | None, int | N
     rows, columns = panel.values.shape
     grid = figure.data[0]
     across, down = np.meshgrid(np.arange(columns), np.arange(rows))
-    points = go.Scatter if panel.values.size <= _DRAWN_PLAINLY else go.Scattergl
-    layer = points(
+    layer = go.Scatter(
         x=across.ravel().astype(np.int16),
         y=down.ravel().astype(np.int16),
         mode="markers",

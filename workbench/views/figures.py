@@ -18,6 +18,8 @@ _TICKS = 40
 _ROWS_AT_USUAL_HEIGHT = 20
 _FRAME, _ROW, _TALLEST = 130, 16, 900
 """Pixels around a heatmap, of one of its many rows, and of the tallest one."""
+_FEW_ROWS, _LOW_ROW, _USUAL_HEIGHT = 8, 28, 450
+"""A heatmap with fewer rows than this loses so many pixels of the usual height for each."""
 _STRIP_COLUMNS = 12
 _STRIP_ROWS_FOR_SCALE = 4
 _NODES_WITH_LABELS = 40
@@ -66,8 +68,11 @@ def _grid(panel: Grid) -> go.Figure:
     figure.update_yaxes(title={"text": escape(panel.y_title)}, showgrid=False, **_named_ticks(panel.y_labels))
     if not panel.upward:
         figure.update_yaxes(autorange="reversed")
-    if len(panel.y_labels) > _ROWS_AT_USUAL_HEIGHT:
-        figure.update_layout(height=min(_FRAME + _ROW * len(panel.y_labels), _TALLEST))
+    rows = len(panel.y_labels)
+    if rows > _ROWS_AT_USUAL_HEIGHT:
+        figure.update_layout(height=min(_FRAME + _ROW * rows, _TALLEST))
+    elif rows < _FEW_ROWS:
+        figure.update_layout(height=_USUAL_HEIGHT - _LOW_ROW * (_FEW_ROWS - rows))
     return figure
 
 

@@ -196,8 +196,19 @@ class Table(_Picture):
 class Graph(_Picture):
     """Nodes at given places, joined by weighted edges.
 
-    The table `nodes` has the columns id, x, y, label and may have value (colours the node); `edges` has
-    source, target (ids) and weight.
+    The table `nodes` has the columns id, x, y, label. It may have value (colours and ranks the nodes), kind
+    (feature, error, token or target: the shape), and column and row: the names of where a node stands, which then
+    are the axes, with the nodes of one place side by side. `edges` has source, target (ids), weight, and may have
+    share (ranks the edges, else their weight does).
+
+    Args:
+        nodes: a table.
+        edges: a table.
+        diverging: centre the colours at zero.
+        x_title: what the columns are.
+        y_title: what the rows are.
+        value_title: what the value is.
+        details: further columns of `nodes` to tell of each node.
     """
 
     nodes: str
@@ -205,11 +216,13 @@ class Graph(_Picture):
     diverging: bool = True
     x_title: str = ""
     y_title: str = ""
+    value_title: str = "value"
+    details: tuple[str, ...] = ()
 
     @property
     def read_columns(self) -> Mapping[str, tuple[str, ...]]:
         """The two tables."""
-        return {self.nodes: ("id", "x", "y", "label"), self.edges: ("source", "target", "weight")}
+        return {self.nodes: ("id", "x", "y", "label", *self.details), self.edges: ("source", "target", "weight")}
 
 
 View = Heatmap | Lines | Bars | Scatter | Tokens | Table | Graph

@@ -23,7 +23,7 @@ from workbench.views.kinds import (
 )
 from workbench.views.panels import Bounds, Chart, Cloud, Curve, Grid, Network, Panel, Sheet, Strip
 from workbench.views.texts import cell_text, readable, visible, words_of
-from workbench.views.thinning import MAX_CELLS, pool, stride, thin
+from workbench.views.thinning import block_size, pool, stride, thin
 
 MAX_EDGES = 1000
 """Edges of a graph; of more, the strongest are drawn."""
@@ -62,11 +62,12 @@ def _grid(view: Heatmap, source: Source, select: Mapping[str, int]) -> Grid:
     array = source.arrays[view.array]
     values, chosen = _slice(array, (view.y, view.x), select)
     labels = {axis: tuple(visible(name) for name in array.names(axis)) for axis in (view.x, view.y)}
-    pooled = max(values.shape, default=0) > MAX_CELLS
+    blocks = blocks_of(array, view)
     for place, axis in enumerate((view.y, view.x)):
-        values, labels[axis] = pool(values, labels[axis], place)
+        if blocks[place] > 1:
+            values, labels[axis] = pool(values, labels[axis], place)
     return Grid(
-        title=_title(view.title or words_of(view.array), chosen, pooled),
+        title=_title(view.title or words_of(view.array), chosen, max(blocks) > 1),
         values=values,
         x_title=words_of(view.x),
         y_title=words_of(view.y),
@@ -177,13 +178,47 @@ def _network(view: Graph, source: Source) -> Network:
         y=_numbers(nodes, "y"),
         labels=tuple(visible(str(node["label"])) for node in nodes),
         values=values,
-        value_title="value",
+        value_title=view.value_title,
         bounds=bounds_of(np.zeros(0) if values is None else values, view.diverging),
         diverging=view.diverging,
         edges=tuple((places[edge["source"]], places[edge["target"]], float(edge["weight"])) for edge in strongest),
         x_title=view.x_title,
         y_title=view.y_title,
+        ids=tuple(str(node["id"]) for node in nodes),
+        shares=tuple(float(edge["share"] if "share" in edge else abs(edge["weight"])) for edge in strongest),
+        kinds=_texts(nodes, "kind"),
+        columns=_texts(nodes, "column"),
+        rows=_texts(nodes, "row"),
+        details=tuple(
+            tuple(f"{words_of(name)} {cell_text(node[name])}" for name in view.details if node[name] is not None)
+            for node in nodes
+        ),
     )
+
+
+def _texts(rows: list, column: str) -> tuple[str, ...]:
+    """A column of a table as readable texts, nothing where some row lacks it."""
+    return tuple(visible(str(row[column])) for row in rows) if all(column in row for row in rows) else ()
+
+
+def blocks_of(array: Named, view: Heatmap) -> tuple[int, int]:
+    """How many rows, and how many columns, one cell of a heatmap stands for."""
+    sizes = array.size(view.y), array.size(view.x)
+    return block_size(sizes[0], sizes[0] * sizes[1]), block_size(sizes[1], sizes[0] * sizes[1])
+
+
+def cells_of(view: Heatmap, source: Source) -> tuple[int, int]:
+    """How many rows and columns of cells a heatmap has."""
+    array = source.arrays[view.array]
+    rows, columns = blocks_of(array, view)
+    return -(-array.size(view.y) // rows), -(-array.size(view.x) // columns)
+
+
+def cell_of(view: Heatmap, source: Source, place: tuple[int | None, int | None]) -> tuple[int | None, int | None]:
+    """The column and row of the cell that shows these indices on the horizontal and the vertical axis."""
+    rows, columns = blocks_of(source.arrays[view.array], view)
+    across, down = place
+    return None if across is None else across // columns, None if down is None else down // rows
 
 
 def bounds_of(values: np.ndarray, diverging: bool, unit: str = "") -> Bounds:

@@ -93,7 +93,11 @@ class Sheet:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Nodes at places, perhaps coloured, and edges: indices of two nodes and a weight."""
+    """Nodes at places, perhaps coloured, and edges: indices of two nodes and a weight.
+
+    Where nodes have `kinds`, or `columns` and `rows` (the names of where they stand), there is one for each node.
+    `details` are further lines about each node; `shares` rank the edges.
+    """
 
     title: str
     x: np.ndarray
@@ -106,6 +110,12 @@ class Network:
     edges: tuple[tuple[int, int, float], ...]
     x_title: str
     y_title: str
+    ids: tuple[str, ...]
+    shares: tuple[float, ...]
+    kinds: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    details: tuple[tuple[str, ...], ...] = ()
 
 
 Panel = Grid | Chart | Cloud | Strip | Sheet | Network

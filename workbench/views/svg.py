@@ -8,8 +8,9 @@ from html import escape
 
 import numpy as np
 
-from workbench.views.charts import chart, cloud, network
+from workbench.views.charts import chart, cloud
 from workbench.views.colours import colour_of, ink_on, scale
+from workbench.views.network import legend, network, node_sheet
 from workbench.views.panels import Chart, Cloud, Grid, Network, Panel, Sheet, Strip
 from workbench.views.pixels import png_address
 from workbench.views.plane import WIDTH, drawing, fitted, labels_below, left_room, text, titles
@@ -21,11 +22,11 @@ _MAX_SHAPES = 1200
 """A grid with more cells becomes an image."""
 
 
-def draw(panel: Panel, caption: str = "") -> str:
-    """A panel as an HTML figure: heading, drawing, colour scale, caption."""
+def draw(panel: Panel, caption: str = "", heading: bool = True) -> str:
+    """A panel as an HTML figure: heading unless the page has one, drawing, colour scale, caption."""
     match panel:
         case Grid():
-            body = _grid(panel) + _scale(panel)
+            body = grid(panel) + _scale(panel)
         case Chart():
             body = chart(panel)
         case Cloud():
@@ -35,12 +36,20 @@ def draw(panel: Panel, caption: str = "") -> str:
         case Sheet():
             body = _sheet(panel)
         case Network():
-            body = network(panel) + (_scale(panel) if panel.values is not None else "")
+            colours = _scale(panel) if panel.values is not None else ""
+            body = _explorable(network(panel) + legend(panel) + colours, _sheet(node_sheet(panel)))
     below = f"<p>{escape(readable(caption))}</p>" if caption else ""
-    return f'<figure class="view"><figcaption>{escape(panel.title)}</figcaption>{body}{below}</figure>'
+    above = f"<figcaption>{escape(panel.title)}</figcaption>" if heading else ""
+    return f'<figure class="view">{above}{body}{below}</figure>'
 
 
-def _grid(panel: Grid) -> str:
+def _explorable(picture: str, table: str) -> str:
+    """A network with its numbers as a table; a page that runs `network.js` makes it answer to clicks."""
+    return f'<div class="network">{picture}<details><summary>Nodes as a table</summary>{table}</details></div>'
+
+
+def grid(panel: Grid) -> str:
+    """A heatmap, without its colour scale."""
     rows, columns = panel.values.shape
     values, y_labels = panel.values, panel.y_labels
     if panel.upward:

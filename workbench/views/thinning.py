@@ -9,9 +9,24 @@ import numpy as np
 from workbench.views.panels import Curve
 
 MAX_CELLS = 256
-"""Cells of a heatmap along one axis; a longer axis is pooled."""
+"""Cells of a heatmap along one axis; a longer axis is pooled, unless the heatmap is low."""
+_LOW = 16_384
+"""So many cells in all are drawn one by one, up to `_WIDEST` along an axis."""
+_WIDEST = 1024
 MAX_POINTS = 4096
 """Points of a curve or a cloud."""
+
+
+def block_size(size: int, cells_in_all: int) -> int:
+    """How many entries of an axis one cell of a heatmap stands for.
+
+    Example:
+        >>> block_size(500, 32 * 500), block_size(2000, 32 * 2000)
+        (1, 8)
+    """
+    if size <= _WIDEST and cells_in_all <= _LOW:
+        return 1
+    return max(-(-size // MAX_CELLS), 1)
 
 
 def pool(

@@ -1,0 +1,187 @@
+"""The page of a circuit in Chromium: nodes are clicked, pinned, grouped and ablated, and a link brings all back."""
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from test_browser import address as address
+from test_browser import brightness, finding, press_run_until_accepted
+from test_browser import browser as browser
+from test_browser import tab as tab
+
+from apps.circuit_choice import CIRCUIT
+from apps.screenshots import CHROMIUM, settle
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason=f"{CHROMIUM} is not installed"),
+]
+
+ASKED = {
+    "model": "planted:sparse_mlp",
+    "prompts": "stone red cat",
+    "transcoder_circuit.node_threshold": "1",
+    "transcoder_circuit.edge_threshold": "1",
+}
+COLOURED, COLOUR, ANIMAL = "1_0_3", "0_0_3", "0_1_3"
+"""L1.F0 "a coloured animal", and the two features of layer 0 that make it."""
+
+
+@pytest.fixture(scope="module")
+def link(browser, address):
+    """Run the circuit once, through the page; the address that shows it."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(240_000)
+    page.goto(f"{address}/transcoder_circuit?{urlencode(ASKED)}")
+    page.locator("h2").first.wait_for()
+    page.mouse.click(1000, 5)
+    press_run_until_accepted(page, None)
+    assert "The logit of 'runs' is" in finding(page)
+    page.wait_for_url(re.compile("run="))
+    found = page.url.split("/", 3)[3]
+    page.close()
+    return found
+
+
+def drawing(page):
+    page.locator("svg[role=group]").first.wait_for()
+    settle(page)
+    return page.locator(".network").first
+
+
+def node(page, name: str):
+    return page.locator(f"[data-id='{name}']").first
+
+
+def chosen(page) -> dict:
+    """What the address says of the circuit."""
+    return json.loads(parse_qs(urlsplit(page.url).query).get(CIRCUIT, ["{}"])[0])
+
+
+def await_choice(page, **wanted) -> None:
+    """Wait until the address says so, and the page is drawn for it."""
+
+    def there(url: str) -> bool:
+        told = json.loads(parse_qs(urlsplit(url).query).get(CIRCUIT, ["{}"])[0])
+        return all(told.get(name) == value for name, value in wanted.items())
+
+    page.wait_for_url(there)
+    settle(page)
+
+
+def look_at(page, name: str) -> None:
+    node(page, name).click()
+    await_choice(page, clickedId=name)
+
+
+def pin(page, name: str) -> None:
+    look_at(page, name)
+    pinned = chosen(page).get("pinnedIds", [])
+    page.get_by_role("button", name="Pin", exact=True).click()
+    await_choice(page, pinnedIds=[*pinned, name])
+
+
+def assert_readable(page, dark: bool) -> None:
+    """The labels of the drawing stand out from the page."""
+    ground = brightness(page.locator("[data-testid=stApp]").evaluate("part => getComputedStyle(part).backgroundColor"))
+    ink = brightness(page.locator("svg[role=group] text").first.evaluate("part => getComputedStyle(part).fill"))
+    assert (ground < 60) == dark
+    assert abs(ground - ink) > 128
+
+
+def test_a_click_on_a_node_shows_its_card_and_a_click_there_leads_on(tab, link):
+    page = tab(link, "dark")
+    drawing(page)
+    assert_readable(page, dark=True)
+    look_at(page, COLOURED)
+    assert page.get_by_text("kind feature, layer 1, position 3 cat, activation 1.2").count() == 1
+    assert node(page, COLOURED).get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="+2.25 L0.F0@3 a colour before").click()
+    await_choice(page, clickedId=COLOUR)
+    assert "at=feature0.layer0.pos3" in page.url, "the shared selection follows"
+    page.get_by_role("button", name="-1.125 L1.F1@3 an animal").wait_for()
+    page.locator(f"[data-id='{COLOUR}'][aria-pressed=true]").wait_for()
+
+
+def test_pins_groups_thresholds_and_the_focused_node_come_back_with_the_link(tab, link):
+    page = tab(link)
+    drawing(page)
+    assert_readable(page, dark=False)
+    for name in (COLOUR, ANIMAL):
+        pin(page, name)
+    page.get_by_role("textbox", name="Group them as").fill("early")
+    page.get_by_role("textbox", name="Group them as").press("Enter")
+    settle(page)
+    page.get_by_role("button", name="Group", exact=True).click()
+    await_choice(page, supernodes=[["early", COLOUR, ANIMAL]])
+    pin(page, COLOURED)
+    page.get_by_role("slider", name=re.compile("^Edges of")).press("Home")
+    await_choice(page, edges=1, pinnedIds=[COLOURED])
+    other = tab(page.url.split("/", 3)[3])
+    drawing(other)
+    assert chosen(other) == chosen(page)
+    assert other.get_by_text("early: L0.F0@3 a colour before, L0.F1@3 an animal now").count() == 1
+    assert node(other, COLOURED).get_attribute("aria-pressed") == "true"
+    shown = other.locator("[data-from]").evaluate_all("all => all.filter(one => one.style.display !== 'none').length")
+    assert shown == 1
+
+
+def test_ablating_a_pinned_feature_runs_the_model_and_tells_what_it_did(tab, link):
+    page = tab(link)
+    drawing(page)
+    pin(page, COLOURED)
+    page.get_by_role("button", name="Ablate the pinned features").click()
+    page.get_by_role("link", name="Open the ablation").wait_for()
+    told = page.get_by_text(re.compile("^Without L1.F0@3, 'runs' is -")).first.inner_text()
+    assert "with everything else held it changes by -2" in told
+    page.get_by_role("link", name="Open the ablation").click()
+    page.get_by_role("heading", name="Circuit ablation", exact=True).wait_for()
+    assert finding(page) == told
+
+
+def test_the_circuit_file_and_the_report_can_be_taken_away(tab, link, browser, tmp_path):
+    page = tab(link)
+    drawing(page)
+    pin(page, COLOUR)
+    page.get_by_role("button", name="Circuit file").click()
+    with page.expect_download() as expected:
+        page.get_by_role("button", name="JSON", exact=True).click()
+    written = json.loads(Path(expected.value.path()).read_text())
+    assert written["qParams"]["pinnedIds"] == [COLOUR]
+    assert {"source": COLOUR, "target": COLOURED}.items() <= max(
+        (one for one in written["links"] if one["target"] == COLOURED), key=lambda one: one["weight"]
+    ).items()
+    page.keyboard.press("Escape")
+    settle(page)
+    page.get_by_role("button", name="Download", exact=True).click()
+    with page.expect_download() as expected:
+        page.get_by_role("button", name="Report (HTML)").click()
+    file = tmp_path / "report.html"
+    expected.value.save_as(file)
+    offline = browser.new_context(offline=True).new_page()
+    offline.goto(file.as_uri())
+    node(offline, COLOURED).click()
+    assert offline.locator("[data-card]").inner_text().startswith("L1.F0@3 a coloured animal")
+    offline.context.close()
+
+
+def test_blind_mode_names_nothing_until_a_hypothesis_is_written(tab, link):
+    page = tab(link)
+    drawing(page)
+    look_at(page, COLOURED)
+    page.get_by_text("Blind", exact=True).click()
+    await_choice(page, blind=True)
+    page.get_by_text("the rest of the result, which names features").wait_for()
+    settle(page)
+    shown = page.locator("[data-testid=stMain]").inner_text() + drawing(page).inner_text()
+    assert "coloured animal" not in shown and "a colour before" not in shown
+    page.get_by_role("textbox", name="What is this feature?").fill("a colour, then an animal")
+    page.get_by_role("button", name="Reveal").click()
+    page.get_by_text("It is a coloured animal, and fires here on cat.").wait_for()
+    settle(page)
+    page.get_by_role("button", name="partly right").or_(page.get_by_role("radio", name="partly right")).first.click()
+    keep = page.get_by_role("button", name="Keep the verdict")
+    keep.click()
+    page.get_by_text("Verdict: partly right").wait_for()

@@ -38,6 +38,7 @@ _HOME = {
     "report": "reports",
     "compare": "comparison",
     "head_card": "head_card",
+    "neuron_card": "head_card",
 }
 
 __all__ = sorted(_HOME)

@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.keeping import AsJson, StoreFolder, compare, delete, list_runs, report
+from workbench.indexing import index_features
+from workbench.keeping import (
+    AsJson,
+    StoreFolder,
+    check_bundle,
+    circuit_bundle,
+    compare,
+    delete,
+    list_runs,
+    report,
+)
 from workbench.mistakes import sentence
 from workbench.terminal import print_error, print_line, print_table, progress_bars, waiting
-from workbench.training.commands import evaluate_world, train_world
+from workbench.training.commands import evaluate_world, train_world, world_text
+from workbench.transcoding.commands import build_corpus, train_transcoders
 
 if TYPE_CHECKING:
     from workbench.model import Model
@@ -68,6 +79,7 @@ def info(
     subject = _load(model, dtype, device, revision)
     about = {
         **subject.identity(),
+        "seconds_per_pass": subject.seconds_per_pass,
         "seconds_per_token": subject.seconds_per_token,
         "capabilities": subject.capabilities.describe(),
     }
@@ -153,6 +165,21 @@ def tour(
 
 
 @commands.command()
+def examples(
+    out: Annotated[Path, typer.Option(help="Folder to write the examples to.")] = Path("data/examples"),
+    model: ModelName = None,
+) -> None:
+    """Compute the finished examples of the dashboard's first page again, for who changes the workbench."""
+    from workbench.examples import make_examples
+    from workbench.tour import tour_model
+
+    subject = _load(model or tour_model())
+    print_line(f"examples on {subject.name}")
+    for made in make_examples(subject, out):
+        print_line(f"{made.title}: {made.finding} ({made.bytes:,} bytes)")
+
+
+@commands.command()
 def doctor(as_json: AsJson = False, store: StoreFolder = None) -> None:
     """Look at versions, conflicts, devices and folders; exit code 1 if something is broken."""
     from dataclasses import asdict
@@ -172,7 +199,13 @@ def doctor(as_json: AsJson = False, store: StoreFolder = None) -> None:
 
 for name, keep in {"report": report, "compare": compare, "runs": list_runs, "delete": delete}.items():
     commands.command(name)(keep)
+commands.command("circuit-bundle")(circuit_bundle)
+commands.command("check-bundle")(check_bundle)
 commands.command("train-world")(train_world)
+commands.command("train-transcoders")(train_transcoders)
+commands.command("build-corpus")(build_corpus)
+commands.command("index-features")(index_features)
+commands.command("world-text")(world_text)
 commands.command("evaluate-world")(evaluate_world)
 
 

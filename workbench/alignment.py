@@ -1,5 +1,6 @@
 """Alignment: a pair of prompts as one model sees it, token for token, or a sentence that says why not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
 
@@ -22,6 +23,7 @@ class Aligned:
         distractor: the token to compare it with, None when the pair names none.
         changed: the positions at which the two rows differ.
         led: whether a beginning of the answers was put behind the prompts.
+        shortened: whether the answers are numbers of which only the first digit that differs is compared.
     """
 
     pair: Pair
@@ -30,6 +32,7 @@ class Aligned:
     distractor: int | None
     changed: tuple[int, ...]
     led: bool = False
+    shortened: bool = False
 
     @property
     def clean(self) -> Tokens:
@@ -67,13 +70,15 @@ def align(model: Model, pair: Pair) -> Aligned:
     """The tokens of a pair.
 
     Where target and distractor are several tokens and begin with the same ones (" 8" and " 7" are a space and a
-    digit for some tokenizers), these are put behind both prompts, and what follows is target and distractor.
+    digit for some tokenizers), these are put behind both prompts, and what follows is target and distractor. Of
+    two numbers of equally many digits, for a tokenizer that cuts every digit off, the first digits that differ are
+    compared: they decide which is the larger.
 
     Raises:
         ValueError: the prompts differ in how many tokens they have or in none of them, or the target or
             the distractor is not one token.
     """
-    given, pair = pair, led_on(model, pair)
+    given, pair = pair, fitted(model, pair)
     clean, corrupt = model.tokens(pair.clean), model.tokens(pair.corrupt)
     if clean.lengths != corrupt.lengths:
         raise ValueError(
@@ -96,25 +101,45 @@ def align(model: Model, pair: Pair) -> Aligned:
             f"pair {pair.clean!r}: target {pair.target!r} and distractor {pair.distractor!r} are the same token "
             f"{model.tokenizer.decode([target])!r} for {model.name}"
         )
-    return Aligned(pair, model.tokens([pair.clean, pair.corrupt]), target, distractor, changed, pair != given)
+    led = pair.clean != given.clean
+    shortened = len(pair.clean + pair.target) < len(given.clean + given.target)
+    return Aligned(pair, model.tokens([pair.clean, pair.corrupt]), target, distractor, changed, led, shortened)
 
 
-def led_on(model: Model, pair: Pair) -> Pair:
-    """The pair with what target and distractor begin with alike put behind both prompts; often the pair itself."""
-    answers = [_ids(model, text) for text in (pair.target, pair.distractor)]
+def fitted(model: Model, pair: Pair) -> Pair:
+    """The pair as `align` compares it; for most tokenizers and answers the pair itself."""
+    lead = shared_lead(model, (pair.clean, pair.corrupt), pair.target, pair.distractor)
+    target, distractor = deciding_digits(model, pair.target[len(lead) :], pair.distractor[len(lead) :])
+    return replace(pair, clean=pair.clean + lead, corrupt=pair.corrupt + lead, target=target, distractor=distractor)
+
+
+def shared_lead(model: Model, prompts: Sequence[str], target: str, distractor: str) -> str:
+    """What two answers begin with alike: whole tokens, which are the same behind the prompts; often nothing.
+
+    (" 8" and " 7" are a space and a digit for some tokenizers.)
+    """
+    answers = [_ids(model, text) for text in (target, distractor)]
     shared = answers[0][: len(commonprefix(answers))]
     if not shared or min(map(len, answers)) == len(shared) or not model.tokenizer.is_fast:
-        return pair
-    told = model.tokenizer(pair.target, add_special_tokens=False, return_offsets_mapping=True)
-    cut = told["offset_mapping"][len(shared) - 1][1]
-    lead = pair.target[:cut]
-    prompts = [(text, text + lead) for text in (pair.clean, pair.corrupt)]
-    if not pair.distractor.startswith(lead) or any(
-        _ids(model, after) != _ids(model, before) + shared for before, after in prompts
-    ):
-        return pair
-    (_, clean), (_, corrupt) = prompts
-    return replace(pair, clean=clean, corrupt=corrupt, target=pair.target[cut:], distractor=pair.distractor[cut:])
+        return ""
+    told = model.tokenizer(target, add_special_tokens=False, return_offsets_mapping=True)
+    lead = target[: told["offset_mapping"][len(shared) - 1][1]]
+    same = all(_ids(model, text + lead) == _ids(model, text) + shared for text in prompts)
+    return lead if same and distractor.startswith(lead) else ""
+
+
+def deciding_digits(model: Model, target: str, distractor: str) -> tuple[str, str]:
+    """Two numbers of equally many digits as their first digits, where each digit is a token of its own.
+
+    When those differ, they decide which number is the larger, whatever follows. All other answers stay as they are.
+    """
+    digits = [text.lstrip() for text in (target, distractor)]
+    long = len(digits[0]) == len(digits[1]) > 1 and digits[0][0] != digits[1][0]
+    apart = long and all(
+        number.isascii() and number.isdigit() and len(_ids(model, text)) == len(number)
+        for text, number in zip((target, distractor), digits, strict=True)
+    )
+    return (target[: 1 - len(digits[0])], distractor[: 1 - len(digits[1])]) if apart else (target, distractor)
 
 
 def _ids(model: Model, text: str) -> list[int]:

@@ -79,7 +79,8 @@ def print_model(about: dict[str, Any]) -> None:
     )
     plainly = ("revision", "fingerprint", "dtype", "device", "prepend_bos")
     rows = [(name, about[name]) for name in plainly if about[name] is not None]
-    rows.append(("milliseconds per token", f"{about['seconds_per_token'] * 1e3:.3g}"))
+    rows.append(("milliseconds per pass", f"{about['seconds_per_pass'] * 1e3:.3g}"))
+    rows.append(("milliseconds per token besides", f"{about['seconds_per_token'] * 1e3:.3g}"))
     print_table(["model", about["name"]], rows + list(sizes.items()))
     checked = [(_verdict(c["passed"]), _short(c["value"]), _short(c["tolerance"]), c["name"]) for c in checks]
     print_table(["check", "value", "allowed", "what"], checked)

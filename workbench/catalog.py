@@ -19,8 +19,8 @@ from typing import Any, ParamSpec, Protocol, runtime_checkable
 
 import numpy as np
 
-from workbench.entry import FAMILIES, Cost, Entry, Family, Input
-from workbench.folders import file_states
+from workbench.entry import FAMILIES, PLACES, Cost, Entry, Family, Input
+from workbench.folders import file_contents
 from workbench.knobs import Knob, did_you_mean, plain
 from workbench.result import Result
 from workbench.signature import read_entry
@@ -185,7 +185,7 @@ def run(
 def run_key(entry: Entry, model: Subject, inputs: tuple[object, ...], knobs: Mapping[str, object]) -> str:
     """The sha256 of everything that a run's numbers depend on; the store finds the run by it.
 
-    Files that a knob names (coders, another model) count with their sizes and times of change.
+    Files that a knob names (coders, another model) count with what is in them, wherever they lie.
     """
     values = {name: plain(value) for name, value in entry.parse_knobs(knobs).items()}
     who = {name: value for name, value in model.identity().items() if name != "checks"}
@@ -195,7 +195,7 @@ def run_key(entry: Entry, model: Subject, inputs: tuple[object, ...], knobs: Map
         "model": who,
         "inputs": _described(named),
         "params": values,
-        "files": {name: file_states(value) for name, value in values.items() if isinstance(value, str)},
+        "files": {name: file_contents(str(values[name])) for name in PLACES if name in values},
         "code": code_version(),
     }
     return hashlib.sha256(canonical(parts).encode()).hexdigest()

@@ -4,6 +4,7 @@ Two models (base and tuned, two checkpoints), two prompts or two settings: whate
 side by side, with the change from the first to the second beside it.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -29,7 +30,8 @@ def compare(first: Result, second: Result) -> Result:
         second: another one of the same analysis.
 
     Returns:
-        A result with tables `changes` (one row for each array: the largest and the mean absolute change, where the
+        A result as any other, to keep and to report, of the analysis `comparison`: its inputs are the two runs. It has
+        the tables `changes` (one row for each array: the largest and the mean absolute change, where the
         largest is, and the Pearson correlation between the two) and `scalars_compared`.
 
     Raises:
@@ -47,9 +49,10 @@ def compare(first: Result, second: Result) -> Result:
     changes = [_row(name, *pair) for name, pair in alike.items()]
     unlike = sorted({*first.arrays, *second.arrays} - set(alike))
     return Result(
-        analysis=first.analysis,
+        analysis="comparison",
         title=f"{first.title}, compared",
         model={"name": f"{_told(first)}  |  {_told(second)}"},
+        inputs={"first": _described(first), "second": _described(second)},
         arrays=arrays,
         tables={"changes": changes, "scalars_compared": scalars},
         views=(*_views(first, alike), *([Table("changes")] if changes else []), Table("scalars_compared")),
@@ -57,6 +60,21 @@ def compare(first: Result, second: Result) -> Result:
         notes=_notes(first, second, unlike),
         reference=first.reference,
     )
+
+
+def comparison_key(first: Result, second: Result) -> str:
+    """What a store finds the comparison of these two results by: a sha256 of both."""
+    digest = hashlib.sha256(b"comparison")
+    for side in (first, second):
+        for name, content in side.files().items():
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _described(result: Result) -> dict[str, Any]:
+    """All that it takes to make a side again."""
+    told = {"analysis": result.analysis, "model": result.model, "inputs": result.inputs, "params": result.params}
+    return {"type": "run", **told}
 
 
 def _alike(one: Named, other: Named) -> bool:

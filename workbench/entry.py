@@ -16,6 +16,10 @@ INPUTS = ("Prompts", "Pairs", "Needles", "TwoHops", "Coder", "Model")
 """The types that an analysis may take beside its model; a `Model` input is a second model."""
 
 
+PLACES = ("coders", "other", "index", "corpus")
+"""The knobs that name files or folders: coders, another model, a feature index, a text."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a run will take.
@@ -32,7 +36,7 @@ class Cost:
 
     def seconds(self, model: Any) -> float:
         """A guess from the speed that the model showed when it was loaded."""
-        return self.tokens * model.seconds_per_token
+        return self.passes * model.seconds_per_pass + self.tokens * model.seconds_per_token
 
 
 @dataclass(frozen=True)

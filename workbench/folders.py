@@ -3,15 +3,24 @@
 A folder is written beside its place under a temporary name, flushed to the disk, and then renamed.
 """
 
+import hashlib
 import os
 import shutil
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
 TEMPORARY = ".tmp-"
 """How the names of unfinished folders begin; the process id follows."""
+
+_ALONE = (".gguf", ".txt", ".jsonl", ".csv")
+"""Endings of files that are read by themselves, without what lies beside them."""
+
+_JUST_NOW = 2.0
+"""Seconds within which a file may change twice and keep its time of change."""
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -85,21 +94,42 @@ def replace_file(file: Path, content: bytes) -> None:
     _flush_names(file.parent)
 
 
-def file_states(text: str) -> list[list[str | int]]:
-    """Name, size and time of change of each file that a text names; empty when it names none.
+def file_contents(text: str) -> list[list[str]]:
+    """Name and sha256 of each file that a text names; empty when it names none.
 
     Args:
-        text: anything; a path, or several with commas between, of files or of folders (two levels are looked at).
+        text: anything; a path, or several with commas between. A folder stands for all that is in it but what is
+            hidden, and a file for its folder, since coders are read with what lies beside them; a GGUF file and a
+            text are alone.
     """
-    states: list[list[str | int]] = []
+    contents = []
     for part in filter(None, map(str.strip, text.split(","))):
         path = Path(part).expanduser()
         with suppress(OSError):  # a text that no path can be
-            files = [path] if path.is_file() else sorted([*path.glob("*"), *path.glob("*/*")])
-            for file in filter(Path.is_file, files):
-                about = file.stat()
-                states.append([str(file), about.st_size, about.st_mtime_ns])
-    return states
+            alone = path.suffix in _ALONE and path.is_file()
+            top = path if path.is_dir() else path.parent if path.is_file() else None
+            if top is not None:
+                files = [path] if alone else sorted(file for file in top.rglob("*") if file.is_file())
+                names = [(file.relative_to(top), file) for file in files]
+                contents += [[name.as_posix(), _digest(file)] for name, file in names if not _hidden(name)]
+    return contents
+
+
+def _hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
+
+
+def _digest(file: Path) -> str:
+    """The sha256 of a file, read anew only when its size or its time of change is another."""
+    about = file.stat()
+    read = _read_digest if time.time() - about.st_mtime > _JUST_NOW else _read_digest.__wrapped__
+    return read(file.absolute(), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _read_digest(file: Path, _size: int, _changed: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _temporary_name(parent: Path) -> Path:

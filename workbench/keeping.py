@@ -35,20 +35,51 @@ def compare(
     as_json: AsJson = False,
     store: StoreFolder = None,
 ) -> None:
-    """Lay two saved runs of one analysis side by side: what changed, and where most."""
+    """Lay two saved runs of one analysis side by side: what changed, and where most. A report can hold it too."""
     from workbench.answers import print_json
     from workbench.comparison import compare as lay_side_by_side
+    from workbench.comparison import comparison_key
+    from workbench.store import Store
     from workbench.views.texts import cell_text
 
-    found = lay_side_by_side(*_saved([first, second], store))
+    sides = _saved([first, second], store)
+    found = lay_side_by_side(*sides)
     if out is not None:
         found.save(out)
+    kept = Store(store).put(found, comparison_key(*sides))
     if as_json:
         print_json(found.to_json())
         return
     print_line(found.finding)
     columns = ["array", "largest_change", "where", "mean_absolute_change", "correlation"]
     print_table(columns, [[cell_text(row[column]) for column in columns] for row in found.tables["changes"]])
+    print_line(f"saved as {kept}")
+
+
+def circuit_bundle(
+    run: Annotated[str, typer.Argument(help="A run of transcoder_circuit: its id (or how it begins), or its folder.")],
+    further: Annotated[list[str] | None, typer.Argument(help="Further runs for its report.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder, or a file that ends in .zip.")] = Path("circuit.zip"),
+    slug: Annotated[str, typer.Option(help="Name of the circuit in its file.")] = "circuit",
+    store: StoreFolder = None,
+) -> None:
+    """Write a circuit with its report, graph and manifest as one folder or zip, and check it."""
+    from workbench.bundles import bundle
+
+    first, *others = _saved([run, *(further or [])], store)
+    check_bundle(bundle(first, out, others, slug=slug))
+    print_line(f"bundle: {out}")
+
+
+def check_bundle(place: Annotated[Path, typer.Argument(help="A bundle: a folder or a zip.")]) -> None:
+    """Check a circuit bundle: its hashes, and its accounting from the stored graph; exit code 1 if it fails."""
+    from workbench.bundles import check_bundle as check
+
+    checks = check(place)
+    rows = [(one.name, f"{one.value:.1e}", f"{one.tolerance:.0e}", "yes" if one.passed else "NO") for one in checks]
+    print_table(["check", "found", "allowed", "passed"], rows)
+    if not all(one.passed for one in checks):
+        raise typer.Exit(1)
 
 
 def list_runs(as_json: AsJson = False, store: StoreFolder = None) -> None:

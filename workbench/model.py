@@ -82,8 +82,13 @@ class Model:
         return next(self.bridge.original_model.parameters()).dtype
 
     @property
+    def seconds_per_pass(self) -> float:
+        """Seconds that a forward pass takes however little it reads, as measured at load (a rough guide to costs)."""
+        return self.capabilities.seconds_per_pass
+
+    @property
     def seconds_per_token(self) -> float:
-        """Seconds that a forward pass took per token in the self-check (a rough guide to costs)."""
+        """Seconds that each token of a forward pass takes besides, as measured at load (a rough guide to costs)."""
         return self.capabilities.seconds_per_token
 
     def identity(self) -> dict:

@@ -1,14 +1,17 @@
-"""Reports: results as one HTML file that opens anywhere, with no script, no network and no account.
+"""Reports: results as one HTML file that opens anywhere, with no network and no account.
 
 The pictures are inline SVG, so six results stay far below a megabyte. Whatever comes from models, prompts
-or authors is text: the template escapes it, and a content security policy in the file forbids the rest.
+or authors is text: the template escapes it, and a content security policy in the file forbids the rest. The one
+script is our own and makes networks answer to clicks; the policy names it by its hash, so no other can run.
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,14 @@ from workbench.reproduce import command_line, python_lines
 from workbench.result import Result
 from workbench.strict_json import dumps
 from workbench.views import Graph, Scatter, Table, View, markup
+from workbench.views.network import SCRIPT
 from workbench.views.texts import cell_text, number_text, readable, words_of
 
 MAX_VALUES = 65_536
 """Arrays with more numbers are described in the JSON file but not written out."""
 _ROWS = 10
+_EXPLORE = f'{SCRIPT}document.querySelectorAll(".network").forEach((one) => explore(one));'
+_HASH = b64encode(sha256(_EXPLORE.encode()).digest()).decode()
 _ADDRESSES = {
     r"arXiv:(\d{4}\.\d{4,5})": "https://arxiv.org/abs/",
     r"doi:(10\.\d{4,9}/[\w.()/-]+)": "https://doi.org/",
@@ -88,6 +94,8 @@ def _page(results: Sequence[Result], heading: str, author_text: str) -> str:
         checks=sum(len(result.checks) for result in results),
         failed=sum(not result.passed for result in results),
         written=datetime.now(UTC),
+        script=Markup(_EXPLORE) if any(isinstance(view, Graph) for one in results for view in one.views) else "",
+        script_hash=_HASH,
     )
 
 

@@ -1,6 +1,7 @@
 """Reproduce: the Python lines and the command that make a result again, written from the result itself."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,21 +18,39 @@ _LONG = 100
 
 
 def python_lines(result: Result) -> str:
-    """Python that makes the result again.
+    """Python that makes the result again; of a comparison, both of its sides first.
 
     Inputs whose content a result does not hold (needles of one's own, coders) are named in a comment at
     the line that must be filled in.
     """
-    inputs = {name: _python_input(told) for name, told in result.inputs.items()}
-    knobs = [f"{name}={value!r}" for name, value in result.params.items()]
+    sides = _sides(result)
+    blocks = [_python_run(side, name) for name, side in sides.items()] or [_python_run(result, "result")]
+    if sides:
+        blocks.append(f"result = {_call('compare', [*sides])}")
+    code = "\n\n".join(blocks)
+    public = ("Needles", "Pair", "Pairs", "Prompt", "Prompts", "TwoHop", "TwoHops")
+    used = [word for word in public if re.search(rf"\b{word}[.(]", code)]
+    used += ["compare", "load", "run"] if sides else ["load", "run"]
+    return f"from workbench import {', '.join(used)}\n\n{code}"
+
+
+def _sides(result: Result) -> dict[str, Result]:
+    """The two runs that a comparison was made of, by their names; none for any other result."""
+    runs = {name: told for name, told in result.inputs.items() if told.get("type") == "run"}
+    fields = ("analysis", "model", "inputs", "params")
+    return {name: Result(**{field: told[field] for field in fields}) for name, told in runs.items()}
+
+
+def _python_run(result: Result, name: str) -> str:
+    """The lines that load the model, make the inputs and run the analysis."""
+    inputs = {given: _python_input(told) for given, told in result.inputs.items()}
+    knobs = [f"{knob}={value!r}" for knob, value in result.params.items()]
     lines = [
         f"model = {_python_load(result.model)}",
-        *(f"{name} = {code}" for name, code in inputs.items()),
-        f"result = {_call('run', [repr(result.analysis), 'model', *inputs, *knobs])}",
+        *(f"{given} = {code}" for given, code in inputs.items()),
+        f"{name} = {_call('run', [repr(result.analysis), 'model', *inputs, *knobs])}",
     ]
-    public = ("Needles", "Pair", "Pairs", "Prompt", "Prompts", "TwoHop", "TwoHops")
-    used = [word for word in public if any(f"{word}(" in code or f"{word}." in code for code in inputs.values())]
-    return "\n".join([f"from workbench import {', '.join([*used, 'load', 'run'])}", "", *lines])
+    return "\n".join(lines)
 
 
 def notebook(result: Result) -> str:
@@ -61,8 +80,14 @@ def command_line(result: Result) -> str | None:
     """The shell command that makes the result again, or None if an input can only be given in Python.
 
     Prompts with targets, or with characters that a terminal may act on, and pairs and two-hop prompts of
-    one's own travel in a file that the first lines of the command write.
+    one's own travel in a file that the first lines of the command write. Of a comparison, both sides are run first.
     """
+    if sides := _sides(result):
+        runs = [command_line(side) for side in sides.values()]
+        if None in runs:
+            return None
+        made = [f"{run} --out={name}" for run, name in zip(runs, sides, strict=True)]
+        return "\n".join([*made, f"workbench compare {' '.join(sides)}"])
     options = [f"--model={result.model.get('name', '')}"]
     options += [f"--{name}={value}" for name, value in _loading(result.model).items()]
     file = ""

@@ -134,6 +134,18 @@ class Store:
             move_folder(written, folder)
         return run.id
 
+    def amend(self, run: str, result: Result) -> str:
+        """Put a result in the place of a run, under its key; returns the new id.
+
+        Raises:
+            ValueError, KeyError, OSError: as `delete` and `put` do.
+        """
+        full = self._full_id(run)
+        new = self.put(result, str(self._read("SELECT key FROM runs WHERE id = ?", full)[0][0]))
+        if new != full:
+            self.delete(full)
+        return new
+
     def find(self, key: str) -> str | None:
         """The id of the newest run with this key that is still whole on disk, or None."""
         query = "SELECT id, bytes FROM runs WHERE key = ? ORDER BY number DESC"

@@ -1,14 +1,16 @@
 """The tour: every headline analysis on a model that is already here, one line of finding each, one report."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workbench.catalog import CATALOG, Entry, Subject, run
+from workbench.hops import TwoHops
+from workbench.knobs import Value
 from workbench.pairs import Pair, Pairs
-from workbench.prompts import Needles, Prompts, data_folder
+from workbench.prompts import Needles, Prompt, Prompts, data_folder
 from workbench.reports import report
 from workbench.result import Result
 from workbench.store import Store
@@ -28,6 +30,15 @@ class Stop:
     result: Result
 
 
+@dataclass(frozen=True)
+class Visit:
+    """Where the tour goes: an analysis, what it is given, and its knobs."""
+
+    analysis: str
+    inputs: tuple[Any, ...]
+    knobs: Mapping[str, Value] = field(default_factory=dict)
+
+
 def tour_model() -> str:
     """The model that the tour looks at: the bundled trained one if it is there, else a planted one."""
     bundled = data_folder() / "models" / BUNDLED_MODEL / "config.json"
@@ -35,7 +46,7 @@ def tour_model() -> str:
 
 
 def tour(model: Subject, folder: Path, store: Store, fresh: bool = False) -> Iterator[Stop]:
-    """Run every analysis that has tour knobs, save the runs, and write the report at the end.
+    """Run the analyses of the itinerary, save the runs, and write the report at the end.
 
     Args:
         model: what `load` returned, for instance of `tour_model()`.
@@ -47,14 +58,49 @@ def tour(model: Subject, folder: Path, store: Store, fresh: bool = False) -> Ite
         A stop after each analysis, so that whoever shows the tour can speak at once.
     """
     results = []
-    for entry in CATALOG.values():
-        if entry.tour is None:
-            continue
+    for visit in itinerary(model):
         begun = time.perf_counter()
-        result = run(entry.name, model, *tour_inputs(entry), store=store, fresh=fresh, **entry.tour)
+        result = run(visit.analysis, model, *visit.inputs, store=store, fresh=fresh, **visit.knobs)
         results.append(result)
         yield Stop(result.title, result.finding, time.perf_counter() - begun, result)
     report(results, folder / REPORT_FILE)
+
+
+def itinerary(model: Subject) -> list[Visit]:
+    """Where the tour goes with a model.
+
+    The small world has tasks of its own, on which the bundled model shows what it learned; any other model is shown
+    by every analysis that has tour knobs, on text that a copying head can go on with.
+    """
+    if model.identity()["name"] == BUNDLED_MODEL:
+        return _around_the_world()
+    chosen = [entry for entry in CATALOG.values() if entry.tour is not None]
+    return [Visit(entry.name, tuple(tour_inputs(entry)), entry.tour or {}) for entry in chosen]
+
+
+def _around_the_world() -> list[Visit]:
+    """From a fact to the heads that copy, the facts that two hops join, and the circuit of a year."""
+    facts, gifts = Prompts.read("world_facts"), Pairs.read("world_indirect_objects")
+    fact, gift, year = Prompts(facts[:1]), _clean(gifts)[:1], _clean(Pairs.read("world_years"))[:1]
+    needles, hops = Needles.read("world_needles"), TwoHops.read("world_two_hop")
+    repeated = Prompts(Prompts.read("world_repeated")[:1])
+    return [
+        Visit("logit_lens", (fact,)),
+        Visit("task_accuracy", (_clean(gifts),)),
+        Visit("direct_logit_attribution", (Prompts(gift),)),
+        Visit("activation_patching", (gifts,), {"where": "heads", "steps": 2}),
+        Visit("attention_patterns", (repeated,), {"repeated": 30, "repeats": 2}),
+        Visit("retrieval_heads", (needles,), {"lengths": (200, 400), "depths": (0, 33, 67, 100), "needles_used": 6}),
+        Visit("back_patching", (hops,), {"hops_used": 60, "new_tokens": 3}),
+        Visit("attention_knockout", (hops,), {"tested": "correct", "hops_used": 60}),
+        Visit("sublayer_projections", (hops,)),
+        Visit("neuron_clamp", (fact,), {"count": 3, "factors": (1, 10)}),
+        Visit("transcoder_circuit", (Prompts(year),), {"coders": BUNDLED_MODEL}),
+    ]
+
+
+def _clean(pairs: Pairs) -> Prompts:
+    return Prompts.of(*(Prompt(pair.clean, pair.target, pair.distractor) for pair in pairs))
 
 
 def tour_inputs(entry: Entry) -> list[Any]:
@@ -68,6 +114,11 @@ def tour_inputs(entry: Entry) -> list[Any]:
     if missing:
         raise ValueError(f"the tour has no {', '.join(missing)} for {entry.name}: remove its TOUR")
     return [bundled[one.type]() for one in entry.inputs]
+
+
+def first_prompts() -> Prompts:
+    """Something that `tour_model()` knows: what to show before anything was asked."""
+    return Prompts(Prompts.read("world_facts")[:1]) if tour_model() == BUNDLED_MODEL else tour_prompts()
 
 
 def tour_prompts() -> Prompts:

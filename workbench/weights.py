@@ -29,10 +29,33 @@ def head_values(model: Model, layer: int) -> Float[Tensor, "kv_head d_model d_he
 def value_bias(model: Model, layer: int) -> Float[Tensor, "kv_head d_head"]:
     """What v holds besides; zero in a model without such a bias."""
     model.check_site(Site("v", layer))
-    held, shape = model.bridge.blocks[layer].attn.b_V, model.shape
-    if held is None:
-        return torch.zeros(shape.n_kv_heads, shape.d_head, dtype=model.dtype, device=model.device)
-    return held.reshape(shape.n_kv_heads, shape.d_head)
+    return _head_bias(model, model.bridge.blocks[layer].attn.b_V, model.shape.n_kv_heads)
+
+
+def head_queries(model: Model, layer: int) -> Float[Tensor, "head d_model d_head"]:
+    """What the normed stream is multiplied by to give each head's q, but for `query_bias`."""
+    model.check_site(Site("q", layer))
+    shape = model.shape
+    return model.bridge.blocks[layer].attn.W_Q.reshape(shape.n_heads, shape.d_model, shape.d_head)
+
+
+def query_bias(model: Model, layer: int) -> Float[Tensor, "head d_head"]:
+    """What q holds besides; zero in a model without such a bias."""
+    model.check_site(Site("q", layer))
+    return _head_bias(model, model.bridge.blocks[layer].attn.b_Q, model.shape.n_heads)
+
+
+def head_keys(model: Model, layer: int) -> Float[Tensor, "kv_head d_model d_head"]:
+    """What the normed stream is multiplied by to give each key-value head's k, but for `key_bias`."""
+    model.check_site(Site("k", layer))
+    shape = model.shape
+    return model.bridge.blocks[layer].attn.W_K.reshape(shape.n_kv_heads, shape.d_model, shape.d_head)
+
+
+def key_bias(model: Model, layer: int) -> Float[Tensor, "kv_head d_head"]:
+    """What k holds besides; zero in a model without such a bias."""
+    model.check_site(Site("k", layer))
+    return _head_bias(model, model.bridge.blocks[layer].attn.b_K, model.shape.n_kv_heads)
 
 
 def neuron_outputs(model: Model, layer: int) -> Float[Tensor, "d_mlp d_model"]:
@@ -80,6 +103,12 @@ def mlp_bias(model: Model, layer: int) -> Float[Tensor, " d_model"]:
 def _by_neuron(model: Model, weight: Tensor) -> Float[Tensor, "d_mlp d_model"]:
     """The lens keeps these weights as [d_model, d_mlp]."""
     return weight.T if weight.shape[1] == model.shape.d_mlp else weight
+
+
+def _head_bias(model: Model, held: Tensor | None, heads: int) -> Float[Tensor, "head d_head"]:
+    if held is None:
+        return torch.zeros(heads, model.shape.d_head, dtype=model.dtype, device=model.device)
+    return held.reshape(heads, model.shape.d_head)
 
 
 def _bias(model: Model, held: Tensor | None) -> Float[Tensor, " d_model"]:

@@ -1,4 +1,4 @@
-"""The commands `train-world` and `evaluate-world`; what they need is imported when they run."""
+"""The commands `train-world`, `world-text` and `evaluate-world`; what they need is imported when they run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +28,20 @@ def train_world(
     with progress_bars():
         folder = train(recipe, out / name, device=choose_device(device), compiled=compiled, workers=workers)
     print_line(f"model: {folder}")
+
+
+def world_text(
+    file: Annotated[Path, typer.Argument(help="The text file to write, such as world.txt.")],
+    documents: Annotated[int, typer.Option(min=1, help="How many documents.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of the documents; the world stays the same.")] = 1,
+) -> None:
+    """Write text about the small world, a document of any genre after another, with an empty line between."""
+    from workbench.folders import replace_file
+    from workbench.world import make_world
+    from workbench.world.stream import sample_texts
+
+    replace_file(file, ("\n\n".join(sample_texts(make_world(), seed, documents)) + "\n").encode())
+    print_line(f"text: {file}, {documents:,} documents")
 
 
 def evaluate_world(

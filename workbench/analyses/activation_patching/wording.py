@@ -88,6 +88,12 @@ def _about_pairs(studied: list[Studied], left_out: list[str]) -> list[str]:
             f"In {led} of {count} pairs target and distractor begin with the same tokens (often a space): these were "
             "put behind both prompts."
         )
+    shortened = sum(one.case.aligned.shortened for one in studied)
+    if shortened:
+        said.append(
+            f"In {shortened} of {count} pairs the answers are numbers of which each digit is a token: the first digits "
+            "that differ are compared, not the whole numbers."
+        )
     if wrong:
         said.append(f"In {wrong} of {count} pairs the clean prompt does not favour the target over the distractor.")
     if backward:

@@ -11,7 +11,8 @@ Differs from the paper. There is none: these are the usual numbers, with answers
 the chain rule instead of refused.
 Beware. A target that is not said may have a synonym that is: read `said`. Where many targets are right (a
 larger year), look at `prefers`. Rows with a problem are scored all the same; an analysis that needs single
-tokens or pairs of one length will leave them out.
+tokens or pairs of one length will leave them out. Numbers are scored whole here, also where such an analysis
+compares their first differing digits.
 Reference: folklore; authors' code: there is none.
 """
 

@@ -28,7 +28,7 @@ class Answer:
         margin: how far the most likely token's logit leads.
         target: log probability of the whole target; None without one.
         distractor: the same of the distractor.
-        corrupt_difference: target minus distractor behind the corrupt prompt, where both are one token.
+        corrupt_difference: target minus distractor behind the corrupt prompt.
     """
 
     said: Ids
@@ -56,7 +56,10 @@ class _First:
 
 
 def answer(model: Model, questions: Sequence[Question], new_tokens: int) -> list[Answer]:
-    """Run all questions: one pass a prompt and its continuation, one more for each answer of several tokens."""
+    """Run all questions: one pass a prompt and its continuation, one more for each answer of several tokens.
+
+    The corrupt prompts of pairs are run as well, to score the same answers behind them.
+    """
     wanted = sorted({ids[0] for one in questions for ids in (one.target, one.distractor) if ids})
     own: dict[Ids, set[int]] = {one.ids: set() for one in questions}
     for one in questions:
@@ -64,17 +67,18 @@ def answer(model: Model, questions: Sequence[Question], new_tokens: int) -> list
     firsts = _read(model, own, wanted, new_tokens, "prompts")
     other: dict[Ids, set[int]] = {one.corrupt: set() for one in questions if one.corrupt and one.compares}
     corrupt = _read(model, other, wanted, 1, "corrupt prompts")
-    asked = {(one.ids, ids) for one in questions for ids in (one.target, one.distractor) if len(ids) > 1}
+    behind = [(one, one.ids) for one in questions] + [(one, one.corrupt) for one in questions if one.corrupt in other]
+    asked = {(text, ids) for one, text in behind for ids in (one.target, one.distractor) if len(ids) > 1}
     long = _read_long(model, asked)
 
-    def log_prob(one: Question, ids: Ids) -> float | None:
-        return None if not ids else long[one.ids, ids] if len(ids) > 1 else firsts[one.ids].log_probs[ids[0]]
+    def log_prob(read: Mapping[Ids, _First], text: Ids, ids: Ids) -> float | None:
+        return None if not ids else long[text, ids] if len(ids) > 1 else read[text].log_probs[ids[0]]
 
     def corrupt_difference(one: Question) -> float | None:
-        if one.corrupt not in corrupt or len(one.target) != 1 or len(one.distractor) != 1:
+        if one.corrupt not in corrupt or not one.compares:
             return None
-        behind = corrupt[one.corrupt].log_probs
-        return behind[one.target[0]] - behind[one.distractor[0]]
+        target, distractor = (log_prob(corrupt, one.corrupt, ids) for ids in (one.target, one.distractor))
+        return None if target is None or distractor is None else target - distractor
 
     return [
         Answer(
@@ -82,8 +86,8 @@ def answer(model: Model, questions: Sequence[Question], new_tokens: int) -> list
             first_log_probs=firsts[one.ids].log_probs,
             rank=firsts[one.ids].ranks[one.target[0]] if one.target else None,
             margin=firsts[one.ids].margin,
-            target=log_prob(one, one.target),
-            distractor=log_prob(one, one.distractor),
+            target=log_prob(firsts, one.ids, one.target),
+            distractor=log_prob(firsts, one.ids, one.distractor),
             corrupt_difference=corrupt_difference(one),
         )
         for one in questions
@@ -124,7 +128,7 @@ def _continue(
 def _read_long(model: Model, asked: set[tuple[Ids, Ids]]) -> dict[tuple[Ids, Ids], float]:
     """Log probability of answers of several tokens: the product over their tokens, in one pass each."""
     found: dict[tuple[Ids, Ids], float] = {}
-    whole = {(*prompt, *ids): (prompt, ids) for prompt, ids in asked}
+    whole = {((*prompt, *ids), len(ids)): (prompt, ids) for prompt, ids in asked}
     for length in sorted({len(ids) for _, ids in asked}):
         rows = {(*prompt, *ids) for prompt, ids in asked if len(ids) == length}
         for group in track(list(_groups(rows, max(1, _BUDGET // (length * model.shape.d_vocab)))), "long answers"):
@@ -132,7 +136,7 @@ def _read_long(model: Model, asked: set[tuple[Ids, Ids]]) -> dict[tuple[Ids, Ids
             with torch.no_grad(), model.lock:
                 logits = model.forward(batch[:, :-1], keep=length)
             log_probs = logits.float().log_softmax(-1).gather(-1, batch[:, -length:, None])[..., 0]
-            found |= dict(zip((whole[row] for row in group), log_probs.double().sum(-1).tolist(), strict=True))
+            found |= dict(zip((whole[row, length] for row in group), log_probs.double().sum(-1).tolist(), strict=True))
     return found
 
 

@@ -17,6 +17,8 @@ from workbench.store import Store
 
 BUNDLED_MODEL = "world"
 PLANTED_MODEL = "planted:tour"
+_COPIERS = "; ".join(f"zero {head}" for head in ("L5.H0", "L5.H1", "L5.H7", "L5.H6", "L4.H5"))
+"""The heads of the bundled model that the tour has found to retrieve when it comes to ablating them."""
 REPORT_FILE = "tour.html"
 
 
@@ -81,21 +83,29 @@ def itinerary(model: Subject) -> list[Visit]:
 def _around_the_world() -> list[Visit]:
     """From a fact to the heads that copy, the facts that two hops join, and the circuit of a year."""
     facts, gifts = Prompts.read("world_facts"), Pairs.read("world_indirect_objects")
-    fact, gift, year = Prompts(facts[:1]), _clean(gifts)[:1], _clean(Pairs.read("world_years"))[:1]
-    needles, hops = Needles.read("world_needles"), TwoHops.read("world_two_hop")
-    repeated = Prompts(Prompts.read("world_repeated")[:1])
+    fact, gift, year = Prompts(facts[:1]), Prompts(_clean(gifts)[:1]), Prompts(_clean(Pairs.read("world_years"))[:1])
+    repeated, needles, hops = (
+        Prompts.read("world_repeated"),
+        Needles.read("world_needles"),
+        TwoHops.read("world_two_hop"),
+    )
+    asked = Prompts.of(f"{needles.haystack[0][:300]} {needles[0].needle} {needles[0].ask(prefixed=True)}")
     return [
         Visit("logit_lens", (fact,)),
         Visit("task_accuracy", (_clean(gifts),)),
-        Visit("direct_logit_attribution", (Prompts(gift),)),
-        Visit("activation_patching", (gifts,), {"where": "heads", "steps": 2}),
-        Visit("attention_patterns", (repeated,), {"repeated": 30, "repeats": 2}),
+        Visit("direct_logit_attribution", (gift,)),
+        Visit("activation_patching", (gifts,), {"where": "heads", "pairs_used": 10, "steps": 2}),
+        Visit("attention_patterns", (Prompts(repeated[:1]),), {"repeated": 30, "repeats": 2}),
+        Visit("induction_heads", (repeated,)),
+        Visit("attention_sinks", (Prompts(repeated[:8]),)),
         Visit("retrieval_heads", (needles,), {"lengths": (200, 400), "depths": (0, 33, 67, 100), "needles_used": 6}),
+        Visit("edited_generation", (asked,), {"edits": _COPIERS, "new_tokens": 6}),
         Visit("back_patching", (hops,), {"hops_used": 60, "new_tokens": 3}),
-        Visit("attention_knockout", (hops,), {"tested": "correct", "hops_used": 60}),
+        Visit("attention_knockout", (hops,), {"hops_used": 12}),
         Visit("sublayer_projections", (hops,)),
         Visit("neuron_clamp", (fact,), {"count": 3, "factors": (1, 10)}),
-        Visit("transcoder_circuit", (Prompts(year),), {"coders": BUNDLED_MODEL}),
+        Visit("transcoder_circuit", (year,), {"coders": BUNDLED_MODEL}),
+        Visit("circuit_check", (year,), {"coders": BUNDLED_MODEL, "draws": 5}),
     ]
 
 

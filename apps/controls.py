@@ -16,7 +16,7 @@ from workbench.result import Result
 
 TYPED = "typed at the left"
 """The choice of the prompts in the side bar."""
-_WIDTH = 220
+_WIDTH = 176
 
 
 def knob_controls(entry: Entry) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _input(analysis: str, one: Input) -> str:
             help=f"{one.doc} Choose a set that ships with the workbench, or write the path of a JSONL or CSV file.",
             accept_new_options=True,
             bind="query-params",
-            width=2 * _WIDTH,
+            width=440,
         )
         upload_button(key)
     return choice

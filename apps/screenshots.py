@@ -1,7 +1,8 @@
 """Pictures of every page, light and dark: `python -m apps.screenshots` writes them to screenshots/.
 
-`python -m apps.screenshots readme` takes the one of the README, on a real model (extra `gemma`). The module
-serves the dashboard over a store of its own and drives Chromium (extra `dev`), as the browser tests do.
+`python -m apps.screenshots readme` takes those of the README: on the examples that ship, and with the word `real`
+behind it the one on a real model (extra `gemma`). The module serves the dashboard over a store of its own and drives
+Chromium (extra `dev`), as the browser tests do.
 """
 
 import os
@@ -13,10 +14,13 @@ import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlencode
 
 from workbench.serving import HOST, dashboard_script
+from workbench.tour import PLANTED_MODEL
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -26,6 +30,12 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 README_LINK = "logit_lens?model=gemma-3-270m&prompts=The+capital+of+France+is+the+city+of"
+README_EXAMPLES = {
+    "first-page": ("", 1240),
+    "attention-wall": ("attention_patterns?run=example-attention_patterns&at=layer2.head1", 1700),
+    "neuron": (f"neuron?at=layer3.neuron11&{urlencode({'model': PLANTED_MODEL})}", 1240),
+}
+"""The address and the height of each picture of the README that needs no model."""
 _WIDTH = 1400
 _HEIGHT = 1000
 _README_HEIGHT = 1240
@@ -35,9 +45,17 @@ _ALL_DRAWN = """() => [...document.querySelectorAll("[data-testid=stPlotlyChart]
     .every(chart => chart.querySelector(".nsewdrag"))"""
 
 
+@dataclass(frozen=True)
+class Served:
+    """A dashboard that is being served: its address, and the number of its process."""
+
+    address: str
+    pid: int
+
+
 @contextmanager
-def serving(home: Path) -> Generator[str]:
-    """Serve the dashboard over the store in `home` while the block runs; gives its address."""
+def serving(home: Path) -> Generator[Served]:
+    """Serve the dashboard over the store in `home` while the block runs."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
@@ -46,7 +64,7 @@ def serving(home: Path) -> Generator[str]:
         server = subprocess.Popen(command, env={**os.environ, "WORKBENCH_HOME": str(home)}, stdout=log, stderr=log)
         try:
             _await(port, server)
-            yield f"http://{HOST}:{port}"
+            yield Served(f"http://{HOST}:{port}", server.pid)
         finally:
             server.terminate()
             server.wait()
@@ -110,14 +128,27 @@ def take_readme_picture() -> None:
     """Run a logit lens on a real model and take docs/screenshot.png."""
     with (
         tempfile.TemporaryDirectory() as home,
-        serving(Path(home)) as address,
+        serving(Path(home)) as served,
         chromium() as browser,
     ):
-        page = _visit(browser, f"{address}/{README_LINK}")
+        page = _visit(browser, f"{served.address}/{README_LINK}")
         page.get_by_role("button", name="Run: ").click()
         page.locator("[data-testid=stPlotlyChart]").first.wait_for()
         page.mouse.move(_WIDTH / 2, 5)
         take(page, Path("docs") / "screenshot.png", _README_HEIGHT)
+
+
+def take_readme_pictures() -> None:
+    """Take the pictures of the README that show finished examples: docs/<name>.png."""
+    with tempfile.TemporaryDirectory() as home, serving(Path(home)) as served, chromium() as browser:
+        for name, (link, height) in README_EXAMPLES.items():
+            page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
+            page.set_default_timeout(10_000 * _SECONDS)
+            page.goto(f"{served.address}/{link}")
+            page.locator("h2").first.wait_for()
+            settle(page)
+            take(page, Path("docs") / f"{name}.png", height)
+            page.close()
 
 
 def _links(store: "Store") -> dict[str, str]:
@@ -142,11 +173,11 @@ def take_all_pictures() -> None:
         for _ in tour(load(tour_model()), Path(scratch) / "out", store):
             pass
         links = _links(store)
-        with serving(Path(scratch)) as address, chromium() as browser:
+        with serving(Path(scratch)) as served, chromium() as browser:
             for scheme in SCHEMES:
-                page = _visit(browser, address, scheme)
+                page = _visit(browser, served.address, scheme)
                 for name, link in links.items():
-                    page.goto(f"{address}/{link}")
+                    page.goto(f"{served.address}/{link}")
                     page.locator("h2").first.wait_for()
                     settle(page)
                     take(page, folder / f"{name}-{scheme}.png")
@@ -154,4 +185,10 @@ def take_all_pictures() -> None:
 
 
 if __name__ == "__main__":
-    take_readme_picture() if "readme" in sys.argv[1:] else take_all_pictures()
+    match sys.argv[1:]:
+        case ["readme"]:
+            take_readme_pictures()
+        case ["readme", "real"]:
+            take_readme_picture()
+        case _:
+            take_all_pictures()

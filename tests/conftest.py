@@ -70,6 +70,21 @@ def real_model() -> Any:
     return _load(folder)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what tests have measured."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of minutes run only when they are asked for."""
+    if "long" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: -m long"))
+
+
 @pytest.fixture(autouse=True)
 def no_hook_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test leaves the shared models as it found them."""

@@ -101,6 +101,7 @@ def one_page(name):
 def fresh_service(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("workbench.examples.data_folder", lambda: tmp_path)  # where there are none
+    monkeypatch.setattr("apps.models.tour_model", lambda: "planted:tour")
     monkeypatch.setattr(service_module, "Models", ToyModels)
     monkeypatch.setattr(ToyModels, "toy", ToyModel(name="planted:copy"))
     st.cache_resource.clear()

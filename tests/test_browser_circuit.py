@@ -9,6 +9,7 @@ import pytest
 from test_browser import address as address
 from test_browser import brightness, finding, press_run_until_accepted
 from test_browser import browser as browser
+from test_browser import home as home
 from test_browser import tab as tab
 
 from apps.circuit_choice import CIRCUIT
@@ -37,7 +38,7 @@ def link(browser, address):
     page.goto(f"{address}/transcoder_circuit?{urlencode(ASKED)}")
     page.locator("h2").first.wait_for()
     page.mouse.click(1000, 5)
-    press_run_until_accepted(page, None)
+    press_run_until_accepted(page)
     assert "The logit of 'runs' is" in finding(page)
     page.wait_for_url(re.compile("run="))
     found = page.url.split("/", 3)[3]
@@ -124,8 +125,11 @@ def test_pins_groups_thresholds_and_the_focused_node_come_back_with_the_link(tab
     assert chosen(other) == chosen(page)
     assert other.get_by_text("early: L0.F0@3 a colour before, L0.F1@3 an animal now").count() == 1
     assert node(other, COLOURED).get_attribute("aria-pressed") == "true"
-    shown = other.locator("[data-from]").evaluate_all("all => all.filter(one => one.style.display !== 'none').length")
-    assert shown == 1
+    drawn = other.locator("[data-from]").evaluate_all(
+        "all => all.filter(one => one.style.display !== 'none').map(one => [one.dataset.from, one.dataset.to])"
+    )
+    focused = node(other, COLOURED).get_attribute("data-node")
+    assert drawn and all(focused in ends for ends in drawn), "the strongest edge is one of its own, which are all drawn"
 
 
 def test_ablating_a_pinned_feature_runs_the_model_and_tells_what_it_did(tab, link):
@@ -136,6 +140,10 @@ def test_ablating_a_pinned_feature_runs_the_model_and_tells_what_it_did(tab, lin
     page.get_by_role("link", name="Open the ablation").wait_for()
     told = page.get_by_text(re.compile("^Without L1.F0@3, 'runs' is -")).first.inner_text()
     assert "with everything else held it changes by -2" in told
+    settle(page)
+    page.get_by_role("button", name="Are they necessary, are they enough?").click()
+    page.get_by_role("link", name="Open the check").wait_for()
+    settle(page)
     page.get_by_role("link", name="Open the ablation").click()
     page.get_by_role("heading", name="Circuit ablation", exact=True).wait_for()
     assert finding(page) == told

@@ -1,6 +1,7 @@
 """Cards and sums are what the tables of a circuit say, and a blinded circuit names nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from drawn_circuit import circuit
@@ -25,6 +26,16 @@ def test_a_card_has_the_strongest_inputs_and_outputs_with_their_signs():
         "influence": 0.9,
     }
     assert node_card(circuit(), "3_9_2").facts["weight"] == 1.0
+
+
+def test_an_edge_tells_what_carries_most_of_it_where_the_result_knows():
+    row = {"source": "token 'red'@1", "target": "L0.F4@2", "weight": 1.0}
+    carriers = [{**row, "carrier": "direct", "part": -0.2}, {**row, "carrier": "L0.H1", "part": 1.2}]
+    result = circuit("a colour")
+    told = replace(result, tables={**result.tables, "carriers": carriers})
+    assert [(edge.label, edge.carrier) for edge in node_card(told, "0_4_2").inputs] == [("token 'red'@1", "L0.H1")]
+    assert node_card(relabelled(told, {"0_4_2": "mine"}), "E_3_1").outputs[0].carrier == "L0.H1"
+    assert node_card(told, "1_0_2").inputs[0].carrier == ""
 
 
 def test_the_most_influential_nodes_come_first_and_targets_before_all():

@@ -1,5 +1,7 @@
 """Circuits that were written by hand: nodes, signed edges and paths are what the hand says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -206,3 +208,14 @@ def test_the_strongest_path_to_the_answer_begins_at_the_colour_or_the_animal(pla
     best = [path for path in find_paths(graph, count=10) if len(path.columns) == 3 and path.product > 0]
     texts = {graph.column_name(path.columns[0]) for path in best[:2]}
     assert texts == {"token 'red'@2", "token 'cat'@3"}
+
+
+def test_a_feature_that_is_active_by_rounding_alone_does_not_spoil_the_accounting():
+    """In 32 bits "an animal" reads a few times 1e-8 at a colour, where its inputs cancel."""
+    model, coders = load("planted:sparse_mlp"), planted_coders("planted:sparse_mlp")
+    run = freeze_run(model, model.tokens("blue dog stone red cat"))
+    graph = explain(run, coders, token_targets(model, run, [model.token("runs")]))
+    assert ((graph.values > 0) & (graph.values < 1e-6)).any()
+    assert graph.missing().max() < 1e-5
+    spoilt = replace(graph, edges=graph.edges * 1.001)
+    assert spoilt.missing().max() > 1e-4

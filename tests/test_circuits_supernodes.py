@@ -10,6 +10,7 @@ from workbench.circuits.exchange import FEATURE, Circuit, Link, Node, circuit_of
 from workbench.circuits.pruning import prune
 from workbench.circuits.supernodes import (
     Supernode,
+    _joined,
     alike,
     feature_place,
     group,
@@ -92,6 +93,24 @@ def test_every_group_of_a_real_graph_is_as_alike_as_was_asked(circuit):
         assert len({feature_place(member)[2] for member in one.nodes}) == 1
     assert len({one.label for one in groups}) == len(groups)
     assert group(circuit, groups)
+
+
+def test_groups_are_those_of_plain_average_linkage():
+    vectors = torch.nn.functional.normalize(torch.randn(12, 3, generator=torch.Generator().manual_seed(0)).double())
+    likeness = vectors @ vectors.T
+    groups = [[place] for place in range(12)]
+    while True:
+        pairs = [
+            (float(likeness[one][:, other].mean()), first, first + 1 + later)
+            for first, one in enumerate(groups)
+            for later, other in enumerate(groups[first + 1 :])
+        ]
+        best, first, second = max(pairs)
+        if best < 0.3:
+            break
+        groups[first] = sorted(groups[first] + groups.pop(second))
+    assert 1 < len(groups) < 12
+    assert _joined(likeness, 0.3) == groups
 
 
 def test_supernodes_are_kept_in_the_file_and_read_from_words(circuit, tmp_path):

@@ -4,19 +4,23 @@ from dataclasses import replace
 
 import pytest
 import torch
+from circuit_parts import FAMILIES
 from datasets import Dataset
 from scipy.optimize import linear_sum_assignment
+from small_models import prompt_ids, small_model
 
 from workbench import edited, load, trace
 from workbench.coders import attach, fit
 from workbench.coders.training import Recipe, train_transcoders
 from workbench.coders.training.buffer import Buffer, Pairs
+from workbench.coders.training.capture import Capture
 from workbench.coders.training.learner import Learner
 from workbench.coders.training.texts import read_documents, token_rows
 from workbench.coders.training.thresholds import count_active, jump
 from workbench.model import Model
 from workbench.progress import Cancelled, listening
 from workbench.prompts import Prompts
+from workbench.words import Site
 
 D, TRUE = 32, 40
 
@@ -189,6 +193,29 @@ def test_the_curve_tells_what_the_coders_do(sparse: Model, texts: Prompts) -> No
     assert [row["step"] for row in curve] == list(range(1, 41))
     assert curve[-1]["missed"] < 0.5 * curve[0]["missed"]
     assert all(0 < row["l0"] <= 4 and 0 <= row["dead"] < 1 for row in curve)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_plain_model_shows_what_the_hooked_one_does(name: str) -> None:
+    model = small_model(name)
+    sites = [Site(kind, layer) for kind in ("mlp_in", "mlp_out") for layer in range(model.shape.n_layers)]
+    capture = Capture(model, sites, model.tokens_of([prompt_ids(5)]))
+    assert capture._modules is not None, "the fast way is taken"
+    texts = [prompt_ids(1), prompt_ids(2)[:5]]
+    seen, hooked = capture(model.tokens_of(texts)), trace(model, model.tokens_of(texts), sites)
+    for site in sites:
+        for row, ids in enumerate(texts):
+            expected = hooked[site][row, : len(ids)]
+            torch.testing.assert_close(seen[site][row, : len(ids)], expected, rtol=1e-4, atol=1e-5)
+    assert not any(module._forward_hooks for module in model.plain.modules())
+
+
+def test_a_site_that_no_module_shows_is_read_from_the_hooked_model() -> None:
+    model, site = small_model("GPT2"), Site("resid_mid", 1)
+    probe = model.tokens_of([prompt_ids(5)])
+    capture = Capture(model, [site], probe)
+    assert capture._modules is None
+    torch.testing.assert_close(capture(probe)[site], trace(model, probe, [site])[site])
 
 
 def test_recipes_that_make_no_sense_are_refused() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from coding import D_MODEL, WIDTH, random_coders
+from small_models import prompt_ids, small_model
 
 from workbench.__main__ import answer
 from workbench.coders import Transcoders, fit, load_coders
@@ -26,6 +27,7 @@ from workbench.model import Model, load
 from workbench.progress import Cancelled, listening
 from workbench.prompts import Prompts
 from workbench.tracer import trace
+from workbench.vocabulary import Vocabulary
 
 TEXTS = Prompts.of(
     *("w20 w31 w9 w55 w7 w8 w70 w12 w90 w4 w6", "w5 w6 w90 w12", "w3 w4 w5 w6 w7 w31 w9 w44 w20 w21"),
@@ -243,10 +245,41 @@ def test_edges_of_a_llama_share_values_among_heads(tiny_llama):
         output = layer.self_attn.o_proj.weight[:, head * wide : (head + 1) * wide]
         expected = size * layer.input_layernorm.weight * (direction @ output @ value)
         torch.testing.assert_close(wiring.through_head(1, head, direction[None])[0], expected, rtol=1e-4, atol=1e-5)
-    vocabulary = embedded(tiny_llama)
+    unembedded = Vocabulary.of(tiny_llama)
+    vocabulary = embedded(tiny_llama, unembedded)
     z = vocabulary.all_z(direction[None])[0]
     scores = tiny_llama.plain.model.embed_tokens.weight[vocabulary.ids].double() @ direction.double()
     torch.testing.assert_close(z, (scores - scores.mean()) / scores.std(correction=0))
+
+
+@torch.no_grad()
+def test_edges_of_a_gemma_pass_the_norms_in_front_of_a_branch_and_behind_it():
+    model = small_model("Gemma3")
+    ids = prompt_ids(3)
+    wiring = Wiring.of(model, random_coders(2), ids)
+    layer, width = model.plain.model.layers[1], model.shape.d_model
+    seen: dict[str, torch.Tensor] = {}
+    norms = {name: getattr(layer, name) for name in ("input_layernorm", "post_attention_layernorm")}
+    handles = [
+        norm.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0][0, 1:]}))
+        for name, norm in norms.items()
+    ]
+    model.plain(torch.tensor([ids]))
+    for handle in handles:
+        handle.remove()
+
+    def gain(name: str) -> torch.Tensor:
+        size = (1 / (seen[name].square().mean(-1) + norms[name].eps).sqrt()).mean()
+        return size * (1 + norms[name].weight)
+
+    direction = torch.randn(width, generator=torch.Generator().manual_seed(5))
+    wide, shared = layer.self_attn.head_dim, model.shape.n_heads // model.shape.n_kv_heads
+    for head in range(model.shape.n_heads):
+        kv = head // shared
+        value = layer.self_attn.v_proj.weight[kv * wide : (kv + 1) * wide]
+        output = layer.self_attn.o_proj.weight[:, head * wide : (head + 1) * wide]
+        expected = gain("input_layernorm") * ((gain("post_attention_layernorm") * direction) @ output @ value)
+        torch.testing.assert_close(wiring.through_head(1, head, direction[None])[0], expected, rtol=1e-3, atol=1e-5)
 
 
 def test_the_scale_of_features_changes_no_edge(tiny_model):
@@ -272,7 +305,7 @@ def test_the_command_builds_the_index_that_python_builds(capsys, tmp_path):
     text.write_text("stone red cat runs\n\nblue river flows\n\ngreen owl runs", encoding="utf-8")
     words = ["index-features", "planted:sparse_mlp", "--text", str(text), "--out", str(tmp_path / "index")]
     assert answer(words) == 0
-    assert "10 tokens, 28 features, 15 of them dead" in capsys.readouterr().out
+    assert "10 tokens, 28 features, 13 of them dead" in capsys.readouterr().out
     model = load("planted:sparse_mlp")
     coders = fit(load_coders("planted:sparse_mlp"), model)
     assert same(open_index(model, coders, tmp_path / "index"), build_index(model, coders, text))

@@ -168,6 +168,10 @@ def test_thresholds_keep_what_carries_most_influence(page_of: Any) -> None:
         "all => all.filter(one => one.style.display !== 'none').map(one => one.dataset.weight)"
     )
     assert sorted(map(float, drawn_edges)) == [2.25, 20.0]
+    node(page, "1_0_2").click()
+    assert seen(page, "[data-from]") == 4, "of the node that is looked at, all edges are drawn"
+    node(page, "1_0_2").click()
+    page.mouse.move(1, 1)
     page.get_by_role("slider", name="strongest nodes").fill("2")
     assert seen(page, "[data-node]") == 2 and seen(page, "[data-from]") == 1
 

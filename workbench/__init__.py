@@ -37,6 +37,7 @@ _HOME = {
     "Store": "store",
     "report": "reports",
     "compare": "comparison",
+    "series": "series",
     "head_card": "head_card",
     "neuron_card": "head_card",
 }

@@ -25,6 +25,7 @@ from workbench.keeping import (
     report,
 )
 from workbench.mistakes import sentence
+from workbench.over_steps import history
 from workbench.terminal import print_error, print_line, print_table, progress_bars, waiting
 from workbench.training.commands import evaluate_world, train_world, world_text
 from workbench.transcoding.commands import build_corpus, train_transcoders
@@ -201,6 +202,7 @@ for name, keep in {"report": report, "compare": compare, "runs": list_runs, "del
     commands.command(name)(keep)
 commands.command("circuit-bundle")(circuit_bundle)
 commands.command("check-bundle")(check_bundle)
+commands.command("history", context_settings={"ignore_unknown_options": True})(history)
 commands.command("train-world")(train_world)
 commands.command("train-transcoders")(train_transcoders)
 commands.command("build-corpus")(build_corpus)
@@ -215,7 +217,7 @@ def answer(words: list[str]) -> int:
     try:
         asked = [word for word in words if word != "--debug"] or ["app"]
         code = commands(asked, prog_name="workbench", standalone_mode=False)
-        if asked[0] == "run" and "--help" in asked[2:]:
+        if asked[0] in ("run", "history") and "--help" in asked[2:]:
             _print_knobs(asked[1])
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED

@@ -20,11 +20,13 @@ class Edge:
         node: the other node's id.
         label: its label.
         weight: what the source adds to the target, in the unit of the target.
+        carrier: what brings most of it there, such as a head; empty where the result does not tell.
     """
 
     node: str
     label: str
     weight: float
+    carrier: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,26 @@ def node_card(result: Result, node: str, count: int = 10) -> NodeCard:
         node,
         labels[node],
         facts,
-        tuple(Edge(edge["source"], labels[edge["source"]], edge["weight"]) for edge in ends["target"]),
-        tuple(Edge(edge["target"], labels[edge["target"]], edge["weight"]) for edge in ends["source"]),
+        tuple(_edge(result, labels, edge, "source") for edge in ends["target"]),
+        tuple(_edge(result, labels, edge, "target") for edge in ends["source"]),
     )
+
+
+def _edge(result: Result, labels: Mapping[str, str], edge: Mapping[str, Any], end: str) -> Edge:
+    """One edge, with the other node's label and what carries it."""
+    plain = {row["id"]: _plain_name(row) for row in result.tables["nodes"]}
+    ends = plain[edge["source"]], plain[edge["target"]]
+    parts = [row for row in result.tables.get("carriers", []) if (row["source"], row["target"]) == ends]
+    carrier = max(parts, key=lambda row: abs(row["part"]))["carrier"] if parts else ""
+    return Edge(edge[end], labels[edge[end]], edge["weight"], carrier)
+
+
+def _plain_name(row: Mapping[str, Any]) -> str:
+    """A node without what anybody calls it, as the accounting and the carriers of a circuit name it."""
+    if row["kind"] not in ("feature", "error"):
+        return row["label"]
+    layer, number, pos = row["id"].split("_")
+    return f"L{layer}.F{number}@{pos}" if row["kind"] == "feature" else f"L{layer}.error@{pos}"
 
 
 def sums_between(result: Result, groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
@@ -134,17 +153,11 @@ def relabelled(result: Result, names: Mapping[str, str]) -> Result:
 
 def blinded(result: Result) -> Result:
     """The circuit without what its coder calls the features, and without the texts at the positions."""
-    rows = [
-        {**row, "label": row["label"].split(" ", 1)[0], "column": str(row["ctx_idx"])}
-        if row["kind"] in ("feature", "error")
-        else {**row, "column": str(row["ctx_idx"])}
-        for row in result.tables["nodes"]
-    ]
+    rows = [{**row, "label": _plain_name(row), "column": str(row["ctx_idx"])} for row in result.tables["nodes"]]
     return replace(result, tables={**result.tables, "nodes": rows})
 
 
 def clamp_words(result: Result, nodes: Iterable[str]) -> str:
     """The features among some nodes as `circuit_ablation` takes them, such as "L0.F0@3,L1.F1@3"."""
-    features = [row["label"].split(" ", 1)[0] for row in result.tables["nodes"] if row["kind"] == "feature"]
-    known = dict(zip([row["id"] for row in result.tables["nodes"] if row["kind"] == "feature"], features, strict=True))
+    known = {row["id"]: _plain_name(row) for row in result.tables["nodes"] if row["kind"] == "feature"}
     return ",".join(known[node] for node in nodes if node in known)

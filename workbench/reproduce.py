@@ -23,15 +23,37 @@ def python_lines(result: Result) -> str:
     Inputs whose content a result does not hold (needles of one's own, coders) are named in a comment at
     the line that must be filled in.
     """
+    if "runs" in result.inputs:
+        return _python_series(result.inputs["runs"])
     sides = _sides(result)
     blocks = [_python_run(side, name) for name, side in sides.items()] or [_python_run(result, "result")]
     if sides:
         blocks.append(f"result = {_call('compare', [*sides])}")
-    code = "\n\n".join(blocks)
+    return _with_imports("\n\n".join(blocks), ["compare", "load", "run"] if sides else ["load", "run"])
+
+
+def _with_imports(code: str, words: list[str]) -> str:
     public = ("Needles", "Pair", "Pairs", "Prompt", "Prompts", "TwoHop", "TwoHops")
     used = [word for word in public if re.search(rf"\b{word}[.(]", code)]
-    used += ["compare", "load", "run"] if sides else ["load", "run"]
-    return f"from workbench import {', '.join(used)}\n\n{code}"
+    return f"from workbench import {', '.join([*used, *words])}\n\n{code}"
+
+
+def _python_series(told: Mapping[str, Any]) -> str:
+    """The lines that run one analysis on every checkpoint."""
+    inputs = {given: _python_input(one) for given, one in told["inputs"].items()}
+    knobs = [f"{knob}={value!r}" for knob, value in told["params"].items()]
+    model = {name: value for name, value in told["model"].items() if name != "revision"}
+    loading = ", ".join([repr(model.get("name", "")), "revision=revision", *_loading_words(model)])
+    steps = {int(step): revision for step, revision in told["revisions"].items()}
+    lines = [
+        *(f"{given} = {code}" for given, code in inputs.items()),
+        f"revisions = {steps!r}",
+        f"models = {{step: load({loading}) for step, revision in revisions.items()}}",
+        f"runs = {{step: {_call('run', [repr(told['analysis']), 'model', *inputs, *knobs])}",
+        "        for step, model in models.items()}",
+        "result = series(runs)",
+    ]
+    return _with_imports("\n".join(lines), ["load", "run", "series"])
 
 
 def _sides(result: Result) -> dict[str, Result]:
@@ -82,6 +104,8 @@ def command_line(result: Result) -> str | None:
     Prompts with targets, or with characters that a terminal may act on, and pairs and two-hop prompts of
     one's own travel in a file that the first lines of the command write. Of a comparison, both sides are run first.
     """
+    if "runs" in result.inputs:
+        return _series_command(result.inputs["runs"])
     if sides := _sides(result):
         runs = [command_line(side) for side in sides.values()]
         if None in runs:
@@ -105,6 +129,17 @@ def command_line(result: Result) -> str | None:
     options += [f"--{name.replace('_', '-')}={_shell_value(value)}" for name, value in result.params.items()]
     words = [f"workbench run {shlex.quote(result.analysis)}", *map(shlex.quote, options)]
     return file + (" \\\n  " if sum(map(len, words)) > _LONG else " ").join(words)
+
+
+def _series_command(told: Mapping[str, Any]) -> str | None:
+    """The command that runs one analysis on every checkpoint."""
+    fields = ("analysis", "inputs", "params")
+    model = {name: value for name, value in told["model"].items() if name != "revision"}
+    command = command_line(Result(model=model, **{field: told[field] for field in fields}))
+    if command is None:
+        return None
+    revisions = " ".join(f"--revision={shlex.quote(str(one))}" for one in told["revisions"].values())
+    return f"{command.replace('workbench run ', 'workbench history ', 1)} {revisions}"
 
 
 def _loading(model: Mapping[str, Any]) -> dict[str, str]:
@@ -154,8 +189,11 @@ def _shell_value(value: Any) -> str:
 
 
 def _python_load(model: Mapping[str, Any]) -> str:
-    said = [f"{name}={value!r}" for name, value in _loading(model).items()]
-    return _call("load", [repr(model.get("name", "")), *said])
+    return _call("load", [repr(model.get("name", "")), *_loading_words(model)])
+
+
+def _loading_words(model: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value!r}" for name, value in _loading(model).items()]
 
 
 def _python_input(told: Mapping[str, Any]) -> str:

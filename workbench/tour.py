@@ -8,7 +8,6 @@ from typing import Any
 
 from workbench.catalog import CATALOG, Entry, Subject, run
 from workbench.hops import TwoHops
-from workbench.knobs import Value
 from workbench.pairs import Pair, Pairs
 from workbench.prompts import Needles, Prompt, Prompts, data_folder
 from workbench.reports import report
@@ -38,7 +37,7 @@ class Visit:
 
     analysis: str
     inputs: tuple[Any, ...]
-    knobs: Mapping[str, Value] = field(default_factory=dict)
+    knobs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def tour_model() -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import streamlit as st
 
 from apps.circuit_choice import EDGES, CircuitChoice, change_circuit, circuit_choice, show_circuit_choice
+from apps.links import follow
 from apps.networks import heard_network
 from apps.screens.circuit_blind import blind_card
 from apps.screens.circuit_groups import pinned_part
@@ -46,7 +47,8 @@ def circuit_result(pages: Mapping[str, st.Page], result: Result, run: str) -> No
             )
         with right:
             _card(pages, result, shown, choice, run)
-        pinned_part(pages, result, shown, choice, run)
+        if not choice.blind:  # groups may be named after what they are
+            pinned_part(pages, result, shown, choice, run)
     show_circuit_choice()
     if choice.blind:
         st.info("Blind mode: the rest of the result, which names features, comes back when it is turned off.")
@@ -161,13 +163,11 @@ def _actions(pages: Mapping[str, st.Page], result: Result, card: NodeCard, choic
         else:
             more = (*choice.pinned, card.node)
             st.button("Pin", icon=":material/keep:", key=f"circuit {run} pin", on_click=_pin, args=(more,))
-        if card.facts["kind"] == "feature" and "feature_card" in pages:
+        if card.facts["kind"] == "feature":
             layer, number, _ = card.node.split("_")
             asked = {"layer": layer, "feature": number, "coders": str(result.params.get("coders") or "")}
-            query = {f"feature_card.{name}": value for name, value in asked.items() if value}
-            st.page_link(
-                pages["feature_card"], label="Where it fires", icon=":material/arrow_forward:", query_params=query
-            )
+            for page, label in (("feature_card", "Where it fires"), ("feature_steering", "Steer it")):
+                follow(pages, page, label, **{f"{page}.{name}": value for name, value in asked.items() if value})
 
 
 def _pin(pinned: tuple[str, ...]) -> None:
@@ -184,11 +184,13 @@ def _name(node: str, key: str) -> None:
 
 def _neighbours(title: str, edges: Sequence[Edge], result: Result, key: str) -> None:
     """The other ends of the strongest edges, each a way to the next node."""
-    st.markdown(f"**{title}**" if edges else f"**{title}**: none")
+    told = "Signed shares, and behind a dot the head that carries most of one; without a dot it comes directly."
+    st.markdown(f"**{title}**" if edges else f"**{title}**: none", help=told if edges else None)
     with st.container(gap="xxsmall"):
         for edge in edges:
             colour = "blue" if edge.weight > 0 else "red"
-            label = f":{colour}[{edge.weight:+.4g}] {inert(visible(edge.label, limit=60))}"
+            way = f" · {inert(edge.carrier)}" if edge.carrier not in ("", "direct") else ""
+            label = f":{colour}[{edge.weight:+.4g}] {inert(visible(edge.label, limit=60))}{way}"
             st.button(label, key=f"{key} {edge.node}", type="tertiary", on_click=_look_at, args=(result, edge.node))
 
 

@@ -1,7 +1,7 @@
 """Pinned nodes on the page of a circuit: grouped, their signed sums, and what ablating them does."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -19,7 +19,33 @@ from workbench.prompts import Prompt, Prompts
 from workbench.result import Result
 from workbench.views.texts import visible
 
-_ABLATION = "circuit_ablation"
+
+class _Intervention(NamedTuple):
+    """An analysis that takes the pinned features: its knob for them, and the words of its button and its link."""
+
+    analysis: str
+    knob: str
+    label: str
+    icon: str
+    link: str
+
+
+_INTERVENTIONS = (
+    _Intervention(
+        "circuit_ablation",
+        "features",
+        "Ablate the pinned features",
+        ":material/content_cut:",
+        "Open the ablation",
+    ),
+    _Intervention(
+        "circuit_check",
+        "nodes",
+        "Are they necessary, are they enough?",
+        ":material/rule:",
+        "Open the check",
+    ),
+)
 
 
 def pinned_part(pages: Mapping[str, st.Page], result: Result, shown: Result, choice: CircuitChoice, run: str) -> None:
@@ -57,7 +83,7 @@ def pinned_part(pages: Mapping[str, st.Page], result: Result, shown: Result, cho
                 "Ungroup", key=f"circuit {run} ungroup {name}", type="tertiary", on_click=_ungroup, args=(choice, name)
             )
     _sums(shown, choice, labels)
-    _ablation(pages, result, choice, run)
+    _interventions(pages, result, choice, run)
 
 
 def _alike(result: Result, choice: CircuitChoice) -> dict[str, tuple[str, ...]]:
@@ -109,20 +135,28 @@ def _sums(shown: Result, choice: CircuitChoice, labels: Mapping[str, str]) -> No
         st.caption("Signed sums of the edges from one to the other, in the unit of what they lead to.")
 
 
-def _ablation(pages: Mapping[str, st.Page], result: Result, choice: CircuitChoice, run: str) -> None:
-    """Run the model with the pinned features set to zero, as a job, and tell what it did."""
+def _interventions(pages: Mapping[str, st.Page], result: Result, choice: CircuitChoice, run: str) -> None:
+    """Run the model without the pinned and grouped features, as jobs, and tell what it did."""
     nodes = list(dict.fromkeys((*choice.pinned, *(one for members in choice.groups.values() for one in members))))
     words = clamp_words(result, nodes)
-    if not words or _ABLATION not in pages:
+    offered = [one for one in _INTERVENTIONS if one.analysis in pages]
+    if not words or not offered:
         return
-    key = f"circuit {run} ablation"
-    if st.button("Ablate the pinned features", icon=":material/content_cut:", key=f"{key} button", help=inert(words)):
-        try:
-            st.session_state[key] = service().submit(_order(result, words)).id
-        except MISTAKES as error:
-            tell_mistake(error)
-    job = find_job(st.session_state.get(key))
-    if job is None:
+    with st.container(horizontal=True):
+        for one in offered:
+            key = f"circuit {run} {one.analysis}"
+            if st.button(one.label, icon=one.icon, key=f"{key} button", help=inert(words)):
+                try:
+                    st.session_state[key] = service().submit(_order(one, result, words)).id
+                except MISTAKES as error:
+                    tell_mistake(error)
+    for one in offered:
+        _outcome(pages[one.analysis], st.session_state.get(f"circuit {run} {one.analysis}"), one)
+
+
+def _outcome(page: st.Page, identifier: str | None, intervention: _Intervention) -> None:
+    """How a job that was asked for here is doing, and what it found."""
+    if (job := find_job(identifier)) is None:
         return
     if not job.finished:
         watch([job.id], "circuit")
@@ -131,15 +165,14 @@ def _ablation(pages: Mapping[str, st.Page], result: Result, choice: CircuitChoic
     elif job.state == "done":
         made = service().run_of(job.id)
         finding_line(saved_result(made))
-        label = "Open the ablation"
-        st.page_link(pages[_ABLATION], label=label, icon=":material/arrow_forward:", query_params={RUN: made})
+        st.page_link(page, label=intervention.link, icon=":material/arrow_forward:", query_params={RUN: made})
 
 
-def _order(result: Result, words: str) -> Order:
-    """The ablation on the prompt and with the settings of the circuit."""
-    entry = CATALOG[_ABLATION]
+def _order(intervention: _Intervention, result: Result, words: str) -> Order:
+    """An intervention on the prompt and with the settings of the circuit."""
+    entry = CATALOG[intervention.analysis]
     given: dict[str, Any] = {knob.name: result.params[knob.name] for knob in entry.knobs if knob.name in result.params}
     (prompt,) = next(iter(result.inputs.values()))["prompts"]
     fields = {name: prompt[name] for name in ("text", "target", "distractor") if prompt.get(name) is not None}
-    values = entry.parse_knobs({**given, "features": words})
+    values = entry.parse_knobs({**given, intervention.knob: words})
     return Order(entry, result.model["name"], chosen().dtype, (Prompts.of(Prompt(**fields)),), values)

@@ -52,7 +52,7 @@ def _follow(pages: Mapping[str, st.Page], layer: int, neuron: int) -> None:
             (_VOCABULARY, "See what it promotes and suppresses", {**unit, "direction": "write"}),
             (_ACTIVITY, "See where it fires", {"layer": str(layer), "neuron": str(neuron)}),
             ("neuron_clamp", "Clamp it and see which tokens move", {"neurons": f"L{layer}.N{neuron}.mlp_post"}),
-            ("edited_generation", "Ablate it", {"edits": f"zero L{layer}.N{neuron}.mlp_post"}),
+            ("edited_generation", "Ablate it", {"edits": f"zero L{layer}.N{neuron}"}),
         ):
             follow(pages, page, label, **{f"{page}.{knob}": text for knob, text in knobs.items()})
 

@@ -40,7 +40,7 @@ def report_page() -> None:
         return
     _downloads(page, numbers)
     with st.expander("Preview", expanded=True):
-        st.iframe(page.decode(), height=_PREVIEW)  # the report's own security policy forbids scripts and requests
+        st.iframe(page.decode(), height=_PREVIEW)  # its own policy forbids requests and foreign scripts
 
 
 def _line(run: str) -> Result | None:

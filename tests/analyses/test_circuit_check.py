@@ -5,6 +5,7 @@ from circuit_parts import gemma_coders
 
 from workbench import load, run
 from workbench.circuits.frozen import freeze_run
+from workbench.circuits.interventions import Clamp, frozen_effects
 from workbench.circuits.sufficiency import take_away
 from workbench.circuits.targets import difference_target
 from workbench.coders.circuit_tracer import save_circuit_tracer
@@ -39,12 +40,25 @@ def test_the_planted_circuit_does_all_and_random_sets_do_little(result):
     assert "necessity 1.00 and sufficiency 1.00" in result.finding
 
 
+def frozen_effects_of(nodes):
+    """What ablating all of them at once does with everything else held."""
+    model, coders = load("planted:sparse_mlp"), planted_coders("planted:sparse_mlp")
+    frozen = freeze_run(model, model.tokens(TEXT))
+    target = difference_target(model, frozen, model.token("runs"), model.token("sleeps"))
+    places = [tuple(map(int, node.split("_"))) for node in nodes]
+    clamps = [Clamp(layer, pos, number) for layer, number, pos in places]
+    return float(frozen_effects(frozen, coders, clamps, [target])[0])
+
+
 def test_each_supernode_is_necessary_and_inputs_alone_are_not_enough(result):
     """Without its inputs the second layer is silent; without the second layer its inputs say nothing."""
     rows = {row["set"]: row for row in result.tables["sets"]}
     assert rows["inputs"]["necessity"] == pytest.approx(1.0, abs=5e-2)
     assert rows["outputs"]["necessity"] == pytest.approx(1.0, abs=5e-2)
     assert rows["inputs"]["sufficiency"] == pytest.approx(0.0, abs=5e-2)
+    assert rows["inputs"]["direct"] == pytest.approx(0.0, abs=1e-4)  # they speak through the others alone
+    held = frozen_effects_of(["1_0_8", "1_1_8"])
+    assert rows["outputs"]["direct"] == pytest.approx(held, rel=1e-4)
     assert {row["supernode"] for row in result.tables["members"]} == {"inputs", "outputs"}
 
 

@@ -44,6 +44,8 @@ def test_the_planted_feature_reads_and_writes_what_it_was_built_for(sparse):
     assert (writes[0]["token"], writes[0]["beyond chance"]) == ("'runs'", True)
     assert "writes 'runs'" in result.finding
     assert result.scalars["dead features of the layer"] == 11
+    animals = rows_of(result, "tokens", path="reads through features of layer 0", end="up")[:3]
+    assert {row["token"] for row in animals} == {"'cat'", "'dog'", "'owl'"}
 
 
 def test_the_planted_edges_keep_their_sign_and_go_through_the_planted_head(sparse):
@@ -119,9 +121,27 @@ def test_every_number_is_that_of_a_slow_road(tiny_model, folder):
     assert [(one["feature"], one["cosine"]) for one in result.tables["similar"]] == [
         (name, pytest.approx(value, abs=1e-5)) for name, value in expected
     ]
+    fetched = wiring.through_head(1, 2, reading[None])[0]
+    check_heads(tiny_model, result, coders, wiring, fetched, unit[0])
     through = rows_of(result, "tokens", path="reads through L1.H2", end="up")[0]
     words = tiny_model.plain.transformer.wte.weight[usable] @ wiring.through_head(1, 2, reading[None])[0]
     assert through["z"] == pytest.approx(float((words.max() - words.mean()) / words.std(correction=0)), rel=1e-3)
+
+
+def check_heads(model, result: Result, coders, wiring: Wiring, fetched: torch.Tensor, unit: torch.Tensor) -> None:
+    """Edges through a head, and the tokens of the layer-0 features that it fetches most, each times its strength."""
+    strengths = unit @ fetched
+    for row in result.tables["features_through_heads"]:
+        assert row["through"] == "L1.H2"
+        assert row["weight"] == pytest.approx(float(strengths[row["number"]]), abs=1e-6)
+    words = model.plain.transformer.wte.weight[4:]
+    total = torch.zeros(len(words))
+    for feature in strengths.argsort(descending=True)[:20].tolist():
+        if strengths[feature] > 0:
+            row = coders[0].w_enc[feature] * coders[0].w_dec[feature].norm()
+            total += strengths[feature] * (words @ wiring.layers[0].before_mlp.pulled_at(0, row[None])[0])
+    best = rows_of(result, "tokens", path="reads through L1.H2 and features of layer 0", end="up")[0]
+    assert best["z"] == pytest.approx(float((total.max() - total.mean()) / total.std(correction=0)), rel=1e-3)
 
 
 def test_an_index_in_a_folder_is_read_and_own_texts_stand_beside_it(tiny_model, folder, tmp_path):
@@ -182,15 +202,14 @@ def test_what_has_no_card_is_refused(sparse, tiny_model):
 @pytest.mark.real
 def test_a_neuron_of_the_real_model_for_a_word_says_so(real_model, tmp_path):
     """A feature that reads the embedding of Paris in layer 0's stream is active on Paris, and reads it."""
-    paris = real_model.token(" Paris")
-    row = real_model.bridge.original_model.get_input_embeddings().weight[paris].detach().float()
-    scale = real_model.shape.d_model**0.5
+    embedding = real_model.bridge.original_model.get_input_embeddings().weight
+    rows = embedding[[real_model.token(" Paris"), *range(5000, 5060)]].detach().float()
     coder = Transcoder(
         layer=0,
-        w_enc=torch.stack([row, -row]) / row.norm() ** 2 / scale,
-        b_enc=torch.tensor([-0.5, -0.5]),
-        w_dec=torch.stack([row, -row]),
-        b_dec=torch.zeros(len(row)),
+        w_enc=rows / rows.norm(dim=1, keepdim=True) ** 2 / real_model.shape.d_model**0.5,
+        b_enc=torch.full((len(rows),), -0.9),
+        w_dec=rows,
+        b_dec=torch.zeros(rows.shape[1]),
         read="resid_pre",
         write="resid_pre",
     )

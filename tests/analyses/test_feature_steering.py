@@ -44,7 +44,7 @@ def test_the_planted_feature_says_runs_when_held_and_is_missed_when_taken_away(s
     assert said(gone, "ablate 0 %") == said(gone, "plain")
     assert said(gone, "ablate 100 %") == ["sleeps", "sleeps", "flows"], "only the coloured animal needs it"
     np.testing.assert_allclose(gone.arrays["by_prompt"].values[1:], 0, atol=1e-4)
-    # the planted decoder is one unit of "say runs", which the unembedding weighs with 20 behind a norm of size 300/300
+    # nothing stands behind the last MLP but the final norm, whose size a push hardly changes
     curve = held.arrays["logit"].values
     np.testing.assert_allclose(curve, held.arrays["predicted"].values, rtol=2e-3)
     assert (np.abs(curve) > held.arrays["logit_others"].values).all()
@@ -191,5 +191,6 @@ def test_pushing_along_a_words_own_row_makes_the_real_model_say_it(real_model, t
     curve = result.arrays["logit"].values
     assert abs(curve[0]) < 1e-3
     assert curve[2] > curve[1] > 0
-    assert curve[2] > 3 * result.arrays["logit_random"].values[2]
+    assert curve[2] > result.arrays["logit_random"].values[2]
+    assert result.tables["doses"][2]["controls that it beats"] == 1
     assert result.passed

@@ -1,13 +1,16 @@
 """The transcoder circuit of a planted model is the planted one, and what it says adds up."""
 
 import pytest
+import torch
 from circuit_parts import gemma_coders
 
 from workbench import load, run
 from workbench.circuits.exchange import circuit_of_result, read_circuit, save_circuit
 from workbench.circuits.frozen import freeze_run
 from workbench.circuits.graph import explain
+from workbench.circuits.loadings import load_heads
 from workbench.circuits.pruning import score
+from workbench.circuits.sources import find_sources
 from workbench.circuits.stored import graph_of_result
 from workbench.circuits.targets import difference_target, top_logits
 from workbench.coders.circuit_tracer import save_circuit_tracer
@@ -139,10 +142,15 @@ def test_features_that_read_and_write_alike_are_one_supernode(model):
 @pytest.mark.real
 def test_every_row_of_a_real_model_adds_up(real_model):
     frozen = freeze_run(real_model, real_model.tokens("The capital of France is"))
-    graph = explain(frozen, gemma_coders(real_model, frozen), top_logits(real_model, frozen, most=3))
+    coders = gemma_coders(real_model, frozen)
+    graph = explain(frozen, coders, top_logits(real_model, frozen, most=3))
     assert len(graph.features) > 500
     assert graph.missing().max() < 1e-5
     assert graph.gap < 1e-5
+    row = graph.edges[len(graph.features)]
+    for hop in ("last", "first"):
+        loadings = load_heads(frozen, find_sources(frozen, coders), graph.targets[0], hop)
+        assert torch.allclose(loadings.parts.sum(0), row, rtol=0, atol=1e-5 * float(row.abs().max()))
 
 
 def test_a_result_becomes_a_circuit_file_also_after_it_was_saved(result, tmp_path):

@@ -3,6 +3,7 @@
 from workbench.analyses.activation_patching import activation_patching as activation_patching
 from workbench.analyses.attention_knockout import attention_knockout as attention_knockout
 from workbench.analyses.attention_patterns import attention_patterns as attention_patterns
+from workbench.analyses.attention_sinks import attention_sinks as attention_sinks
 from workbench.analyses.back_patching import back_patching as back_patching
 from workbench.analyses.circuit_ablation import circuit_ablation as circuit_ablation
 from workbench.analyses.circuit_check import circuit_check as circuit_check

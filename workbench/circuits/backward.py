@@ -106,7 +106,8 @@ class Wave:
             if frozen.sequential:
                 self.grads[:, :above] += skipped
                 self._join(frozen.before_mlp, above, here)
-                self.grads[:, :here] += self._through_attention(frozen, self.grads[:, :here], slice(here))
+                self.grads[:, :above] += self._through_attention(frozen, self.grads[:, :above], slice(above))
+                self.grads[:, above:here] += self._first_through_attention(frozen, slice(above, here))
             else:
                 self.grads[:, :above] += skipped + self._through_attention(frozen, self.grads[:, :above], slice(above))
                 self._join(frozen.before_mlp, above, here)
@@ -180,6 +181,21 @@ class Wave:
         self._add_bias(rows, torch.einsum("gprd,gd->pr", read, layer.value_bias))
         back = read.permute(1, 2, 0, 3).flatten(2) @ layer.values.transpose(1, 2).flatten(0, 1)
         self._add_bias(rows, back @ layer.before_attention.bias)
+        return layer.before_attention.pulled(back)
+
+    def _first_through_attention(self, layer: FrozenLayer, rows: slice) -> Float[Tensor, "pos some d_model"]:
+        """The same for rows that begin here: they stand at one query, so only what each head makes is spread."""
+        grads, count = self.grads[self.pos, rows], rows.stop - rows.start
+        groups, width, size = layer.values.shape
+        inner = layer.behind_attention.pulled_at(self.pos, grads)
+        self.edges[rows, -1] += grads @ layer.behind_attention.bias + inner @ layer.output_bias
+        shared = len(layer.outputs) // groups
+        mixed = (inner @ layer.outputs.flatten(0, 1).T).view(count, groups, shared, size).permute(1, 2, 0, 3)
+        made = (mixed.flatten(1, 2) @ layer.values.transpose(1, 2)).reshape(len(layer.outputs), count * width)
+        weights = layer.pattern[:, self.pos, : self.pos + 1].T
+        shares = torch.einsum("gsrd,gd->gsr", mixed, layer.value_bias).flatten(0, 1)
+        back = (weights @ made).view(len(weights), count, width)
+        self._add_bias(rows, weights @ shares + back @ layer.before_attention.bias)
         return layer.before_attention.pulled(back)
 
     def _collect_embedding(self) -> None:

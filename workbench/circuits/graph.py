@@ -20,6 +20,9 @@ from workbench.coders.coder import Transcoders
 _MOST = 1 << 30
 """The most edges that are held at once: 4 GB."""
 
+_ROUNDED = 0.01
+"""Of the bound of a row: what is smaller is made of rounding."""
+
 
 @dataclass(frozen=True)
 class AttributionGraph:
@@ -35,6 +38,7 @@ class AttributionGraph:
         edges: what each column adds to each row, in the unit of the row.
         values: what each row must add up to, as the model itself computed it.
         left_out: what features that are no nodes any more add to each row.
+        bounds: the most that each row's reading could be: the length of what it reads times that of its direction.
         gap: the largest relative error of a frozen norm or map against the pass.
     """
 
@@ -47,6 +51,7 @@ class AttributionGraph:
     edges: Float[Tensor, "row column"]
     values: Float[Tensor, " row"]
     left_out: Float[Tensor, " row"]
+    bounds: Float[Tensor, " row"]
     gap: float
 
     @property
@@ -59,10 +64,14 @@ class AttributionGraph:
         return self.edges[:, self.columns.slices[kind]].double().sum(1)
 
     def missing(self) -> Float[Tensor, " row"]:
-        """What each row lacks to its value, over its largest part or its value if that is larger."""
+        """What each row lacks to its value, over its largest part, its value, or a hundredth of its bound.
+
+        The last is for readings that are zero but for rounding, of which nothing relative can be said.
+        """
         found = self.edges.double().sum(1) + self.left_out.double()
-        size = torch.maximum(self.edges.double().abs().amax(1), self.values.double().abs())
-        return (found - self.values.double()).abs() / size.clamp_min(torch.finfo(self.edges.dtype).tiny)
+        parts = torch.stack([self.edges.abs().amax(1), self.values.abs(), _ROUNDED * self.bounds])
+        size = parts.amax(0).double().clamp_min(torch.finfo(self.edges.dtype).tiny)
+        return (found - self.values.double()).abs() / size
 
     def account(self, rows: Sequence[int] | None = None) -> list[dict[str, float | str]]:
         """For each row, the targets by default: its parts by kind, their sum, and the value that it must have."""
@@ -99,6 +108,7 @@ class AttributionGraph:
             edges=self.edges[rows][:, ~dropped],
             values=self.values[rows],
             left_out=(self.left_out + lost)[rows],
+            bounds=self.bounds[rows],
         )
 
     def square(self) -> Float[Tensor, "node node"]:
@@ -137,7 +147,8 @@ def explain(
             f"{len(sources.features)} features are active on {len(run.ids)} tokens, so the graph would have "
             f"{rows * sources.columns.count:.1e} edges (at most {_MOST:.0e}): shorten the prompt, or use sparser coders"
         )
-    edges = sweep_back(run, sources, Readings.of(sources, list(targets)), rows_at_once)
+    readings = Readings.of(sources, list(targets))
+    edges = sweep_back(run, sources, readings, rows_at_once)
     aims = torch.tensor([target.value for target in targets], dtype=edges.dtype)
     return AttributionGraph(
         ids=run.ids,
@@ -149,5 +160,12 @@ def explain(
         edges=edges,
         values=torch.cat([sources.pre.cpu(), aims]),
         left_out=torch.zeros(len(edges), dtype=edges.dtype),
+        bounds=_bounds(run, readings).cpu(),
         gap=run.gap,
     )
+
+
+def _bounds(run: FrozenRun, readings: Readings) -> Float[Tensor, " row"]:
+    """The most that each reading could be, by the lengths of what it reads and of its direction."""
+    read = [layer.mlp_in.norm(dim=-1) for layer in run.layers] + [run.final(run.stream).norm(dim=-1)]
+    return torch.stack(read)[readings.layers, readings.positions] * readings.vectors.norm(dim=-1)

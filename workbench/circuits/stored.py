@@ -11,7 +11,15 @@ from workbench.circuits.sources import Columns
 from workbench.circuits.targets import Target
 from workbench.result import Named, Result
 
-NAMES = ("graph_edges", "graph_values", "graph_left_out", "graph_features", "graph_activations", "graph_tokens")
+NAMES = (
+    "graph_edges",
+    "graph_values",
+    "graph_left_out",
+    "graph_bounds",
+    "graph_features",
+    "graph_activations",
+    "graph_tokens",
+)
 """The arrays that hold a graph."""
 
 _PLACE = ("layer", "pos", "number")
@@ -28,6 +36,7 @@ def graph_arrays(graph: AttributionGraph) -> dict[str, Named]:
         Named(numbers(graph.edges), (*row, *column), "unit of the row"),
         Named(numbers(graph.values), row, "unit of the row"),
         Named(numbers(graph.left_out), row, "unit of the row"),
+        Named(numbers(graph.bounds), row, "unit of the row"),
         Named(numbers(graph.features), ("feature", "component"), labels={"component": _PLACE}),
         Named(numbers(graph.activations), ("feature",), "activation"),
         Named(np.array(graph.ids), ("pos",), "token id", {"pos": graph.text}),
@@ -64,6 +73,7 @@ def sparse_graph(graph: AttributionGraph) -> dict[str, np.ndarray]:
         "edge": graph.edges[rows, columns].cpu().numpy(),
         "values": graph.values.cpu().numpy(),
         "left_out": graph.left_out.cpu().numpy(),
+        "bounds": graph.bounds.cpu().numpy(),
         "features": graph.features.cpu().numpy(),
         "activations": graph.activations.cpu().numpy(),
         "tokens": np.array(graph.ids),
@@ -91,14 +101,14 @@ def graph_of_sparse(
     if len(held["row"]) and (int(held["row"].max()) >= len(edges) or int(held["column"].max()) >= columns.count):
         raise ValueError(f"an edge of the graph lies outside of its {len(edges)} rows and {columns.count} columns")
     edges[held["row"], held["column"]] = held["edge"]
-    rest = [held[name] for name in ("values", "left_out", "features", "activations", "tokens")]
+    rest = [held[name] for name in ("values", "left_out", "bounds", "features", "activations", "tokens")]
     return _graph([edges, *rest], targets, layers, text)
 
 
 def _graph(
     held: list[torch.Tensor], targets: Sequence[Mapping[str, Any]], depth: int, text: Sequence[str]
 ) -> AttributionGraph:
-    edges, values, left_out, features, activations, tokens = held
+    edges, values, left_out, bounds, features, activations, tokens = held
     columns = Columns(len(features), depth, len(text))
     if edges.shape != (columns.n_features + len(targets), columns.count):
         raise ValueError(
@@ -115,6 +125,7 @@ def _graph(
         edges=edges,
         values=values,
         left_out=left_out,
+        bounds=bounds,
         gap=float("nan"),
     )
 

@@ -194,14 +194,17 @@ def _likeness(
 def _joined(likeness: Float[Tensor, "feature feature"], least: float) -> list[list[int]]:
     """Groups by average likeness, the most alike first; ties go to the earlier ones."""
     groups = [[place] for place in range(len(likeness))]
+    sums, sizes = likeness.clone(), torch.ones(len(likeness), dtype=likeness.dtype)
     while len(groups) > 1:
-        scores = torch.stack(
-            [torch.stack([likeness[one][:, other].mean() for other in groups]) for one in groups]
-        ).fill_diagonal_(-2.0)
-        best = int(scores.argmax())
-        first, second = sorted((best // len(groups), best % len(groups)))
-        if scores[first, second] < least:
+        means = (sums / (sizes[:, None] * sizes)).fill_diagonal_(-2.0)
+        first, second = sorted(divmod(int(means.argmax()), len(groups)))
+        if means[first, second] < least:
             break
+        sums[first] += sums[second]
+        sums[:, first] += sums[:, second]
+        sizes[first] += sizes[second]
+        rest = torch.arange(len(groups)) != second
+        sums, sizes = sums[rest][:, rest], sizes[rest]
         groups[first] = sorted(groups[first] + groups.pop(second))
     return groups
 

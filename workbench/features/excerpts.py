@@ -104,10 +104,13 @@ def read_excerpts(
         after: how many behind it.
     """
     spots = [index.passages.passage_at(one.place) for one in examples]
-    passages = sorted({passage for passage, _ in spots})
+    ends: dict[int, int] = {}  # what comes behind an excerpt cannot change it
+    for passage, at in spots:
+        ends[passage] = max(ends.get(passage, 0), at + after + 1)
+    passages = sorted(ends)
     values: dict[int, Float[Tensor, " pos"]] = {}
     for start in range(0, len(passages), _TOGETHER):
-        rows = [index.passages.row(one) for one in passages[start : start + _TOGETHER]]
+        rows = [index.passages.row(one)[: ends[one]] for one in passages[start : start + _TOGETHER]]
         found = _values(model, coder, feature, rows, index.since)
         values |= dict(zip(passages[start:], found, strict=False))
     excerpts = []

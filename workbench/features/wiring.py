@@ -128,8 +128,12 @@ class Wiring:
 
 
 @torch.no_grad()
-def embedded(model: Model) -> Vocabulary:
+def embedded(model: Model, unembedded: Vocabulary) -> Vocabulary:
     """The usable rows of the embedding, as a vocabulary that readings are compared with.
+
+    Args:
+        model: a loaded model.
+        unembedded: the rows of its unembedding, which are the same in many models and then returned.
 
     Raises:
         ValueError: the embedding is quantised, or of another width than the stream.
@@ -137,7 +141,10 @@ def embedded(model: Model) -> Vocabulary:
     weight = model.bridge.original_model.get_input_embeddings().weight.detach()
     if not weight.is_floating_point() or weight.shape[1] != model.shape.d_model:
         raise ValueError(f"{model.name}: its embedding has no rows of the stream's {model.shape.d_model} numbers")
-    return Vocabulary.over(weight, usable_tokens(model).to(weight.device))
+    ids = usable_tokens(model).to(weight.device)
+    if weight.data_ptr() == unembedded.weight.data_ptr() and ids.equal(unembedded.ids):
+        return unembedded
+    return Vocabulary.over(weight, ids)
 
 
 def _usual(norms: FrozenNorms) -> FrozenNorms:

@@ -2,7 +2,7 @@
 
 `kinds` holds the descriptions, `lookup` finds what a view shows, `figures` draws it with plotly (`clicks` makes
 cells clickable), `cells` with ECharts where there are thousands of them, `svg` as SVG and HTML that need no script
-and no network, and `files` as a file of SVG.
+and no network (`network.js` makes graphs answer to clicks where a page runs it), and `files` as a file of SVG.
 """
 
 from collections.abc import Mapping

@@ -267,7 +267,7 @@ def _title(title: str, chosen: Sequence[str], downsampled: bool = False) -> str:
 
 
 def _value_title(name: str, array: Named) -> str:
-    return f"{words_of(name)} ({array.unit})" if array.unit else words_of(name)
+    return words_of(name) if array.unit in words_of(name) else f"{words_of(name)} ({array.unit})"
 
 
 def _array_points(

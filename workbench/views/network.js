@@ -23,8 +23,8 @@ function explore(root, hooks = {}) {
     const kept = (node) => node.place < state.nodes || node === state.focused || state.pinned.includes(node.id);
     const near = new Set([at]);
     for (const edge of edges) {
-      const shown = edge.place < state.edges && kept(edge.from) && kept(edge.to);
       const touches = edge.from === at || edge.to === at;
+      const shown = (edge.place < state.edges || touches) && kept(edge.from) && kept(edge.to);
       edge.mark.style.display = shown ? "" : "none";
       edge.mark.style.strokeOpacity = at ? (touches ? 0.95 : 0.12) : "";
       if (shown && touches) near.add(edge.from).add(edge.to);

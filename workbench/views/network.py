@@ -172,7 +172,7 @@ def _edges(panel: Network, layout: _Layout) -> Iterable[str]:
         yield (
             f'<path data-from="{source}" data-to="{target}" data-weight="{weight:.6g}" data-share="{share:.6g}" '
             f'd="M{x1:g} {y1:g}{curve}" stroke="{_sign_colour(weight)}"{broken} '
-            f'stroke-width="{0.8 + 4.2 * (abs(weight) / strongest) ** 0.5:.1f}"><title>{hover}</title></path>'
+            f'stroke-width="{0.5 + 4.5 * (abs(weight) / strongest) ** 0.5:.1f}"><title>{hover}</title></path>'
         )
 
 
@@ -197,9 +197,9 @@ def _name(panel: Network, index: int, layout: _Layout) -> str:
     if axis or letters < _LETTERS or len(panel.labels) > _NODES_WITH_LABELS:
         return ""
     lines = textwrap.wrap(panel.labels[index], letters, max_lines=2, placeholder="…")
-    look = f' font-size="10.5" style="{_HALO}"'
+    look = f' style="{_HALO}"'
     return "".join(
-        text(0.0, -10.0 - 11.5 * (len(lines) - 1 - row), line, "middle", look) for row, line in enumerate(lines)
+        text(0.0, -10.0 - 12.5 * (len(lines) - 1 - row), line, "middle", look) for row, line in enumerate(lines)
     )
 
 

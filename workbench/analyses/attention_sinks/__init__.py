@@ -17,10 +17,11 @@ Reference: Guo et al. 2024, arXiv 2410.13835 (active-dormant heads); Xiao et al.
 2024, arXiv 2410.10781; authors' code: its metrics were read, none is used.
 """
 
-from workbench.analyses.attention_sinks.reading import Reading, read_text
+from workbench.analyses.attention_sinks.heads import Found
+from workbench.analyses.attention_sinks.reading import Reading, attending_layers, read_text
 from workbench.analyses.attention_sinks.resting import loss_changes
-from workbench.analyses.attention_sinks.telling import Found, tell
-from workbench.analyses.attention_sinks.texts import Texts
+from workbench.analyses.attention_sinks.telling import tell
+from workbench.analyses.attention_sinks.texts import Texts, choose
 from workbench.catalog import Cost, analysis
 from workbench.model import Model
 from workbench.progress import track
@@ -71,18 +72,16 @@ def attention_sinks(
     readings: dict[str, list[Reading]] = {}
     for kind, ids in track(chosen.rows, "texts"):
         readings.setdefault(kind, []).append(read_text(model, ids, position))
-    found = Found(model, chosen, readings)
-    changes = loss_changes(model, chosen, found.notable(ablated), seed) if ablated else {}
-    return tell(model, found, changes)
+    found = Found(attending_layers(model), chosen, readings)
+    notable, others = found.notable(ablated), found.others(ablated, seed)
+    return tell(model, found, loss_changes(model, chosen, notable), loss_changes(model, chosen, others))
 
 
-def cost(
-    model: Model, prompts: Prompts, *, texts: int, ablated: int, **_others: object
-) -> Cost:
+def cost(model: Model, prompts: Prompts, *, domain: str, texts: int, ablated: int, **_others: object) -> Cost:
     """A pass for each text and each of its controls, and one for each head that is set to zero."""
-    lengths = model.tokens(prompts).lengths
-    kept = lengths[: max(texts, 1)]
-    passes = 3 + (1 + 2 * ablated if ablated else 0)
-    widest = max(lengths)
+    chosen = choose(prompts, domain, max(texts, 1))
+    kept = model.tokens(Prompts([prompt for some in chosen.values() for prompt in some])).lengths
+    passes = 3 + (2 + 2 * ablated if ablated else 0)
+    widest = max(kept)
     held = 4 * (3 * model.shape.n_heads * widest**2 + widest * model.shape.d_vocab)
     return Cost(passes=passes * len(kept), tokens=passes * sum(kept), bytes=held + 50_000_000)

@@ -40,6 +40,11 @@ class Reading:
     gap: float
 
 
+def attending_layers(model: Model) -> tuple[int, ...]:
+    """The layers that have attention to look at."""
+    return model.capabilities.served["pattern"]
+
+
 def read_text(model: Model, ids: tuple[int, ...], position: int) -> Reading:
     """Run one text once.
 
@@ -111,7 +116,7 @@ class _Sums:
 
     def reading(self) -> Reading:
         """The means."""
-        layers = sorted(self.mass)
+        layers = attending_layers(self.model)
         count = torch.tensor([self.queries[layer] or torch.nan for layer in layers])
         later = (self.length - 1 - torch.arange(self.length)).clamp_min(1)
         return Reading(

@@ -13,7 +13,10 @@ from workbench.words import Site
 Head = tuple[int, int]
 
 
-def loss_changes(model: Model, texts: Texts, heads: Sequence[Head], _seed: int) -> Mapping[Head, Mapping[str, float]]:
+Changes = Mapping[Head, Mapping[str, float]]
+
+
+def loss_changes(model: Model, texts: Texts, heads: Sequence[Head]) -> Changes:
     """The rise of the loss, in nats for each token, by head and kind of text."""
     plain = [_loss(model, row) for _, row in texts.plain]
     found = {}

@@ -40,11 +40,7 @@ class Texts:
         Raises:
             ValueError: a prompt does not name its kind, a kind is named as a control is, or a prompt is too short.
         """
-        kept: dict[str, list[Prompt]] = {}
-        for prompt in prompts:
-            some = kept.setdefault(_kind(prompt, domain), [])
-            if len(some) < texts:
-                some.append(prompt)
+        kept = choose(prompts, domain, texts)
         if clash := [kind for kind in kept if kind in CONTROLS]:
             raise ValueError(f"a kind of text is named {clash[0]!r}, as a control is: name it otherwise")
         tokens = model.tokens(Prompts([prompt for some in kept.values() for prompt in some]))
@@ -64,6 +60,16 @@ class Texts:
     def plain(self) -> list[tuple[str, Ids]]:
         """The texts without the controls."""
         return [(kind, row) for kind, row in self.rows if kind in self.kinds]
+
+
+def choose(prompts: Prompts, domain: str, texts: int) -> dict[str, list[Prompt]]:
+    """The first prompts of each kind. Raises ValueError when one does not name its kind."""
+    kept: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        some = kept.setdefault(_kind(prompt, domain), [])
+        if len(some) < texts:
+            some.append(prompt)
+    return kept
 
 
 def _kind(prompt: Prompt, domain: str) -> str:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.analyses.circuit_check.checking import Asked, Found
+from workbench.circuits.sufficiency import Shares
 from workbench.lens import caps_logits
 from workbench.model import Model
 from workbench.result import Check, Named, Result
@@ -85,24 +86,24 @@ def _values(found: Found) -> dict[str, Named]:
 
 def _set_rows(found: Found) -> list[dict[str, Any]]:
     """The circuit, its supernodes, and the mean over random sets."""
-    counts = [len(found.circuit), *(len(one) for one in found.places)]
+    sets = [found.circuit, *found.places]
     named = [
-        _row(name, counts[place], *(part[place] for part in _parts(found, random=False)))
-        for place, name in enumerate(_names(found))
+        _row(name, len(one), sum(found.direct[place] for place in one), *(part[which] for part in _parts(found.shares)))
+        for which, (name, one) in enumerate(zip(_names(found), sets, strict=False))
     ]
-    mean = [part.mean() for part in _parts(found, random=True)]
-    return [*named, _row("random sets, mean", len(found.circuit), *mean)]
+    mean = [part.mean() for part in _parts(found.random)]
+    return [*named, _row("random sets, mean", len(found.circuit), None, *mean)]
 
 
-def _parts(found: Found, *, random: bool) -> tuple[Float[Tensor, " some"], ...]:
-    shares = found.random if random else found.shares
+def _parts(shares: Shares) -> tuple[Float[Tensor, " some"], ...]:
     return shares.without, shares.only, shares.necessity, shares.sufficiency
 
 
-def _row(name: str, count: int, *parts: Float[Tensor, ""]) -> dict[str, object]:
+def _row(name: str, count: int, direct: float | None, *parts: Float[Tensor, ""]) -> dict[str, Any]:
+    """One set; `direct` is what ablating it does with everything else held: the sum over its features."""
     without, only, necessity, sufficiency = (None if math.isnan(float(part)) else float(part) for part in parts)
     told = {"without": without, "alone": only, "necessity": necessity, "sufficiency": sufficiency}
-    return {"set": name, "features": count, **told}
+    return {"set": name, "features": count, "direct": direct, **told}
 
 
 def _member_rows(found: Found) -> list[dict[str, Any]]:

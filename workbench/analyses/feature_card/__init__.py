@@ -42,7 +42,7 @@ def feature_card(
     heads: list[Site] = [],  # noqa: B006 - read as text, never changed
     examples: int = 3,
     top: int = 10,
-    draws: int = 200,
+    draws: int = 100,
     seed: int = 0,
 ) -> Result:
     """Show where one feature is active, what it reads and writes, and which features it is connected to.
@@ -65,7 +65,7 @@ def feature_card(
     Returns:
         Result with a strip (pos) for each example shown, `histogram` and `quantiles` (step), `reach` and
         `reach_random` (layer, head), `strongest_edge` and `chance_edge` (layer), and the tables `examples`,
-        `tokens`, `features_before`, `features_after`, `similar` and `heads`.
+        `tokens`, `features_before`, `features_through_heads`, `features_after`, `similar` and `heads`.
     """
     for name, value, least in (("examples", examples, 1), ("top", top, 2), ("draws", draws, 20)):
         if value < least:

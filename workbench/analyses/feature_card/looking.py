@@ -1,6 +1,5 @@
 """Read the weights of one feature: tokens at both ends, heads that it reads through, and features around it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,8 @@ from workbench.vocabulary import Vocabulary
 from workbench.words import Site
 
 _HEADS = 3
+_WEIGHED = 20
+"""Features of layer 0 whose readings are added up."""
 _CHANCE = 0.99
 """What chance gives is the size below which so many of its draws stay."""
 
@@ -35,11 +36,22 @@ def look_at_weights(
     """Everything that the weights say of a feature; norms are frozen on the first passage of the index."""
     wiring = Wiring.of(model, coders, index.passages.row(0))
     generator = torch.Generator().manual_seed(seed)
-    look = _Look(model, wiring, index, place, top, draws, generator)
+    look = _Look(model, wiring, index, place, Vocabulary.of(model), top, draws, generator)
     reach, reach_random = look.reach()
-    ends = look.written() + look.read(_through(model, wiring, place[0], heads, reach, reach_random))
+    chosen = _through(model, wiring, place[0], heads, reach, reach_random)
     similar, chance = look.similar()
-    return Wires(ends, look.before(), look.after(), similar, chance, reach, reach_random, wiring.gap, top)
+    return Wires(
+        ends=look.written() + look.read(chosen),
+        before=look.before(),
+        after=look.after(),
+        through_heads=[one for layer, head in chosen for one in look.before((layer, head))],
+        similar=similar,
+        chance_cosine=chance,
+        reach=reach,
+        reach_random=reach_random,
+        gap=wiring.gap,
+        top=top,
+    )
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class _Look:
     wiring: Wiring
     index: FeatureIndex
     place: tuple[int, int]
+    vocabulary: Vocabulary
     top: int
     draws: int
     generator: torch.Generator
@@ -82,19 +95,34 @@ class _Look:
         if not self.wiring.writes_stream(self.layer):
             return []
         rows = torch.cat([self.decoder[None], self.random_decoders(self.layer)])
-        return [self._ends("writes", Vocabulary.of(self.model), self.wiring.logit_rows(rows))]
+        return [self._ends("writes", self.vocabulary, self.wiring.logit_rows(rows))]
 
     def read(self, heads: list[tuple[int, int]]) -> list[Ends]:
         """The tokens that it reads: directly, and through heads."""
         if not self.wiring.reads_stream(self.layer):
             return []
-        vocabulary = embedded(self.model)
+        vocabulary = embedded(self.model, self.vocabulary)
         rows = torch.cat([self.reading[None], self.random_readings()])
-        ways: dict[str, Callable[[Tensor], Tensor]] = {"reads": lambda given: given}
+        found = [self._ends("reads", vocabulary, rows)]
+        if self._sees_first(self.layer):
+            found.append(self._ends("reads through features of layer 0", vocabulary, self._over_first(rows)))
         for layer, head in heads:
-            name = f"reads through L{layer}.H{head}"
-            ways[name] = lambda given, layer=layer, head=head: self.wiring.through_head(layer, head, given)
-        return [self._ends(name, vocabulary, way(rows)) for name, way in ways.items()]
+            fetched, name = self.wiring.through_head(layer, head, rows), f"reads through L{layer}.H{head}"
+            found.append(self._ends(name, vocabulary, fetched))
+            if self._sees_first(layer):
+                found.append(self._ends(f"{name} and features of layer 0", vocabulary, self._over_first(fetched)))
+        return found
+
+    def _sees_first(self, layer: int) -> bool:
+        """Whether there are features of layer 0, which mostly read single tokens, in front of a layer."""
+        return 0 in self.wiring.coders and layer > 0 and self.wiring.reads_stream(0) and self.wiring.writes_stream(0)
+
+    def _over_first(self, rows: Float[Tensor, "direction d_model"]) -> Float[Tensor, "direction d_model"]:
+        """What the features of layer 0 that write most along each direction read, weighted by how much they do."""
+        strengths = rows @ self.wiring.decoders(0).T
+        most = strengths.topk(min(_WEIGHED, strengths.shape[1]), dim=1)
+        kept = torch.zeros_like(strengths).scatter(1, most.indices, most.values.clamp_min(0))
+        return kept @ self.wiring.readings(0, slice(None))
 
     def _ends(self, path: str, vocabulary: Vocabulary, rows: Float[Tensor, "direction d_model"]) -> Ends:
         """The ends of the first row, and what the other rows say of chance."""
@@ -106,16 +134,20 @@ class _Look:
         gap = float((slow[ids] - found.promoted_z[0].cpu()).abs().max())
         return Ends(path, found, chance, float(vocabulary.moments(rows[:1])[1]), gap)
 
-    def before(self) -> list[Edges]:
-        """The edges from every earlier feature."""
+    def before(self, head: tuple[int, int] | None = None) -> list[Edges]:
+        """The edges from every earlier feature: at the same token, or through a head from one it looks at."""
         if not self.wiring.reads_stream(self.layer):
             return []
+        direction, height, through = self.reading, self.layer, ""
+        if head is not None:
+            direction, height = self.wiring.through_head(*head, direction[None])[0], head[0]
+            through = f"L{head[0]}.H{head[1]}"
         found = []
-        for source, (weights,) in self.wiring.inputs(self.layer, self.reading[None]):
+        for source, (weights,) in self.wiring.inputs(height, direction[None]):
             usual = self.index.usual(source).to(weights) * self.wiring.sizes(source)
-            chance = _size(self.random_decoders(source) @ self.reading)
+            chance = _size(self.random_decoders(source) @ direction)
             shares = self.index.density(source).to(weights)
-            found.append(Edges(source, weights.cpu(), (weights * usual).cpu(), shares.cpu(), chance))
+            found.append(Edges(source, weights.cpu(), (weights * usual).cpu(), shares.cpu(), chance, through))
         return found
 
     def after(self) -> list[Edges]:

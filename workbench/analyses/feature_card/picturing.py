@@ -9,6 +9,7 @@ from workbench.views.texts import number_text
 _BANDS = {"top": "Strongest", "own": "Your text"}
 _TABLES = {
     "features_before": "Earlier features that it reads, whatever the input",
+    "features_through_heads": "Earlier features that it reads through heads",
     "features_after": "Later features that read it",
     "similar": "Features with similar decoders",
     "heads": "Heads in front of it",

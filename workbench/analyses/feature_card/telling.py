@@ -25,6 +25,7 @@ def tell(model: Model, seen: Seen, wires: Wires) -> Result:
         "tokens": [row for ends in wires.ends for row in _token_rows(model, seen, ends)],
         "features_before": _edge_rows(seen, wires.before, wires.top),
         "features_after": _edge_rows(seen, wires.after, wires.top),
+        "features_through_heads": _edge_rows(seen, wires.through_heads, wires.top),
         "similar": [
             {"feature": f"L{one.layer}.F{one.feature}", "cosine": one.cosine, "cosine of readings": one.reading_cosine}
             for one in wires.similar
@@ -89,6 +90,7 @@ def _edge_rows(seen: Seen, edges: list[Edges], top: int) -> Rows:
             rows.append(
                 {
                     "feature": f"L{one.layer}.F{feature}",
+                    **({"through": one.through} if one.through else {}),
                     "weight": weight,
                     "usual effect": effect,
                     "mean effect": effect * float(one.shares[feature]),

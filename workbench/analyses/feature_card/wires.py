@@ -37,6 +37,7 @@ class Edges:
         effects: times the source's mean activation where it is active.
         shares: on which share of the tokens the source is active.
         chance: below which size 99 % of the edges of random directions stay.
+        through: the head that they pass, or nothing.
     """
 
     layer: int
@@ -44,6 +45,7 @@ class Edges:
     effects: Float[Tensor, " feature"]
     shares: Float[Tensor, " feature"]
     chance: float
+    through: str = ""
 
     def strongest(self, count: int) -> list[int]:
         """The features of the strongest edges, and those of the largest mean effects."""
@@ -74,6 +76,9 @@ class Wires:
     """All of it.
 
     Attributes:
+        ends: tokens, by path.
+        before, after, through_heads: edges from earlier features, to later ones, and from earlier ones through heads.
+        similar: features with similar decoders.
         reach: how long the feature's reading is in front of each head whose layer feeds it; None without any.
         reach_random: the same for random readings of the same length, on average.
         chance_cosine: the largest cosine of a random direction with a decoder, for 95 % of them.
@@ -83,6 +88,7 @@ class Wires:
     ends: list[Ends]
     before: list[Edges]
     after: list[Edges]
+    through_heads: list[Edges]
     similar: list[Similar]
     chance_cosine: float
     reach: Float[Tensor, "layer head"] | None

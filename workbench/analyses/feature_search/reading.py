@@ -82,14 +82,14 @@ def search_token(
     surprises = {
         layer: surprise(counted.count[layer], counted.tokens, index[layer].count, index.tokens) for layer in layers
     }
-    wiring = Wiring.of(model, coders, index.passages.row(0))
+    wiring, vocabulary = Wiring.of(model, coders, index.passages.row(0)), Vocabulary.of(model)
     return Belonging(
         token=token,
         counted=counted,
         surprises=surprises,
         chance=_chance(model, coders, index, layers, counted.tokens, draws, seed) if counted.tokens else 0.0,
         reading=_directions(
-            embedded(model),
+            embedded(model, vocabulary),
             token,
             {
                 layer: lambda layer=layer: wiring.readings(layer, slice(None))
@@ -99,7 +99,7 @@ def search_token(
             seed,
         ),
         writing=_directions(
-            Vocabulary.of(model),
+            vocabulary,
             token,
             {
                 layer: lambda layer=layer: wiring.logit_rows(wiring.decoders(layer))

@@ -75,22 +75,8 @@ def transcoder_circuit(
         `workbench.circuits.circuit_of_result` makes its file. The arrays `graph_...` hold the whole graph
         (`workbench.circuits.graph_of_result`).
     """
-    settings = Settings(
-        coders,
-        target,
-        against,
-        pos,
-        mass,
-        most,
-        max_nodes,
-        node_threshold,
-        edge_threshold,
-        paths,
-        similarity,
-        keep_first,
-        draws,
-        seed,
-    )
+    asked = (coders, target, against, pos, mass, most, max_nodes, node_threshold, edge_threshold, paths, similarity)
+    settings = Settings(*asked, keep_first, draws, seed)
     return tell(model, trace_circuit(model, prompts, settings), settings)
 
 

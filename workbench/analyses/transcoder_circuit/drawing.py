@@ -95,11 +95,18 @@ def coder_rows(traced: Traced) -> list[dict[str, object]]:
             "reads": coder.read,
             "writes": coder.write,
             "active": float(traced.active[layer].float().mean()),
-            "error_share": float(traced.error_share[layer].nanmean()),
+            "error_share": _missed(traced, layer),
             "sha256": traced.coders.only((layer,)).fingerprint,
         }
         for layer, coder in traced.coders.items()
     ]
+
+
+def _missed(traced: Traced, layer: int) -> float:
+    """The length of what a transcoder misses over that of what its MLP writes, both summed over the positions."""
+    share = traced.error_share[layer]
+    written = traced.run.layers[layer].mlp_out.norm(dim=-1).to(share) * ~share.isnan()
+    return float((share.nan_to_num() * written).sum() / written.sum().clamp_min(1e-30))
 
 
 def supernode_rows(groups: Sequence[Supernode], circuit: Circuit) -> list[dict[str, object]]:

@@ -4,18 +4,21 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workbench.coders.training.capture import Capture
 from workbench.coders.training.recipe import Recipe
 from workbench.coders.training.texts import Row
 from workbench.model import Model
 from workbench.tokens import Tokens
-from workbench.tracer import trace
 from workbench.words import Site
 
 _TOGETHER = 4096
 """Tokens in one pass."""
+
+_PROBE = 16
+"""Tokens by which it is found where the plain model shows what is wanted."""
 
 
 class Pairs(NamedTuple):
@@ -41,6 +44,9 @@ class Buffer:
         self._counts = [max(len(row) - self._since, 0) for row in rows]
         if not sum(self._counts):
             raise ValueError("the texts hold no token to learn from: give texts of two tokens or more")
+        sites = [Site(kind, layer) for kind in ("mlp_in", "mlp_out") for layer in layers]
+        probe = max(rows, key=len)[:_PROBE]
+        self._capture = Capture(model, sites, _tokens([probe], model.device))
         self._groups = _groups(self._counts, recipe)
         self._chunk = -1
         self._held: dict[int, Pairs] = {}
@@ -63,15 +69,14 @@ class Buffer:
         self._held = {}  # the old ones go before the new ones come
         empty = torch.empty(total, model.shape.d_model, dtype=model.dtype, device=model.device)
         self._held = {layer: Pairs(empty.clone(), empty.clone()) for layer in self._layers}
-        sites = [Site(kind, layer) for kind in ("mlp_in", "mlp_out") for layer in self._layers]
         done = 0
         for part in self._parts(group):
-            traced = trace(model, _tokens(part, model.device), sites)
-            mask = traced.mask[:, self._since :]
-            end = done + int(mask.sum())
+            tokens = _tokens(part, model.device)
+            seen, mask = self._capture(tokens), tokens.mask[:, self._since :]
+            end = done + sum(max(length - self._since, 0) for length in tokens.lengths)
             for layer, pairs in self._held.items():
                 for kind, into in (("mlp_in", pairs.x), ("mlp_out", pairs.y)):
-                    into[done:end] = traced[Site(kind, layer)][:, self._since :][mask]
+                    into[done:end] = _kept(seen[Site(kind, layer)][:, self._since :], mask)
             done = end
         generator = torch.Generator().manual_seed(self._recipe.seed * 1_000_003 + self._chunk)
         self._order = torch.randperm(total, generator=generator).to(model.device)
@@ -87,6 +92,13 @@ class Buffer:
                 part.append(self._rows[number])
         if part:
             yield part
+
+
+def _kept(
+    values: Float[Tensor, "batch pos d_model"], mask: Bool[Tensor, "batch pos"]
+) -> Float[Tensor, "token d_model"]:
+    """The values at real tokens."""
+    return values.flatten(0, 1) if bool(mask.all()) else values[mask]
 
 
 def _tokens(rows: Sequence[Row], device: torch.device) -> Tokens:

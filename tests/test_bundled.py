@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from workbench.catalog import run
+from workbench.coders import load_coders
 from workbench.model import load
-from workbench.prompts import data_folder
+from workbench.prompts import Needles, Prompt, Prompts, data_folder
 from workbench.sources import BUNDLED, checkpoints, known_names
 from workbench.training.card import CARD, EVALUATION, HISTORY, write_card
 from workbench.training.evaluation import evaluate
@@ -23,6 +25,7 @@ SHIPPED = [name for name in BUNDLED if (MODELS / name / "config.json").is_file()
 each_shipped = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n in SHIPPED else pytest.mark.skip(f"{n} is not trained")) for n in BUNDLED]
 )
+with_world = pytest.mark.skipif("world" not in SHIPPED, reason="world is not trained")
 with_history = pytest.mark.skipif("world-history" not in SHIPPED, reason="world-history is not trained")
 
 
@@ -49,6 +52,48 @@ def test_a_part_of_its_evaluation_comes_out_again(name):
         row = written[score.task]
         assert score.examples == row["examples"]
         assert score.score == pytest.approx(row["score"], abs=0.015)
+
+
+@with_world
+def test_a_few_heads_of_the_world_retrieve_and_nothing_is_retrieved_without_them():
+    found = run("retrieval_heads", load("world"), Needles.read("world_needles"), lengths=(250,), needles_used=3)
+    assert found.passed
+    assert found.scalars["answered"] == found.scalars["cases"]
+    assert 1 <= found.scalars["retrieval_heads"] <= 8
+    recall = {row["masked"]: row["recall"] for row in found.tables["masking"] if row["heads"] == 5}
+    assert recall.pop("top") < 0.3, recall
+    assert min(recall.values()) > 0.8, recall
+
+
+@with_world
+def test_the_world_copies_with_induction_heads_and_rests_on_its_first_token():
+    repeated = Prompts.read("world_repeated")
+    found = run("induction_heads", load("world"), repeated, repeats=4)
+    assert found.scalars["lift"] > 0.8
+    assert found.scalars["gained by repetition"] > 3
+    assert run("attention_sinks", load("world"), Prompts(repeated[:4]), texts=4).scalars["heads that rest"] >= 3
+
+
+@with_world
+def test_the_circuit_of_a_year_matters_more_than_random_features_that_write_as_much():
+    prompts = Prompts.of(Prompt("The war went on from 1785 to 17", "95", "40"))
+    found = run("transcoder_circuit", load("world"), prompts, coders="world", draws=3)
+    assert found.passed
+    ablated, random = found.named("ablated").values, found.named("ablated_random").values
+    assert ablated[-1] < ablated[0] / 2 < random[-1]
+
+
+@with_world
+def test_the_transcoders_of_the_world_lose_little():
+    coders, model = load_coders("world"), load("world")
+    assert list(coders) == list(range(model.shape.n_layers))
+    card = read(data_folder() / "transcoders" / "world" / "card.json")
+    assert card["weights"] == model.fingerprint, "the transcoders were trained on another model"
+    assert card["fingerprint"] == coders.fingerprint
+    told = Prompts.read("world_facts")
+    (row,) = run("transcoder_quality", model, Prompts(told[:20]), coders="world", layers=(5,)).tables["quality"]
+    assert row["explained_variance"] > 0.9
+    assert row["cross_entropy"] - row["original"] < 0.2
 
 
 @pytest.mark.skipif(not SHIPPED, reason="no model is trained")

@@ -65,7 +65,8 @@ def make_examples(model: Subject, folder: Path) -> Iterator[Run]:
     """
     runs = []
     for visit in itinerary(model):
-        result = run(visit.analysis, model, *visit.inputs, **visit.knobs)
+        knobs: dict[str, Any] = {**visit.knobs}
+        result = run(visit.analysis, model, *visit.inputs, **knobs)
         if not result.passed:
             failed = [check.name for check in result.checks if not check.passed]
             raise ValueError(f"the example of {visit.analysis} failed its check: {', '.join(failed)}")

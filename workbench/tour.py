@@ -82,11 +82,12 @@ def itinerary(model: Subject) -> list[Visit]:
 def _around_the_world() -> list[Visit]:
     """From a fact to the heads that copy, the facts that two hops join, and the circuit of a year."""
     facts, gifts = Prompts.read("world_facts"), Pairs.read("world_indirect_objects")
-    fact, gift, year = Prompts(facts[:1]), Prompts(_clean(gifts)[:1]), Prompts(_clean(Pairs.read("world_years"))[:1])
-    repeated, needles, hops = (
-        Prompts.read("world_repeated"),
+    fact, gift = Prompts(facts[:1]), Prompts(_clean(gifts)[:1])
+    year = Prompts.of(Prompt("The war went on from 1741 to 17", "75", "10"))
+    needles, hops, repeated = (
         Needles.read("world_needles"),
         TwoHops.read("world_two_hop"),
+        Prompts.read("world_repeated"),
     )
     asked = Prompts.of(f"{needles.haystack[0][:300]} {needles[0].needle} {needles[0].ask(prefixed=True)}")
     return [
@@ -103,6 +104,7 @@ def _around_the_world() -> list[Visit]:
         Visit("attention_knockout", (hops,), {"hops_used": 12}),
         Visit("sublayer_projections", (hops,)),
         Visit("neuron_clamp", (fact,), {"count": 3, "factors": (1, 10)}),
+        Visit("neuron_activity", (fact,), {"layer": 5, "neuron": 316}),
         Visit("transcoder_circuit", (year,), {"coders": BUNDLED_MODEL}),
         Visit("circuit_check", (year,), {"coders": BUNDLED_MODEL, "draws": 5}),
     ]

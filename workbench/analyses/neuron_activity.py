@@ -24,7 +24,7 @@ from workbench.neurons import norm_behind
 from workbench.prompts import Prompts
 from workbench.result import Check, Named, Result
 from workbench.tokens import Tokens
-from workbench.tracer import trace
+from workbench.tracer import Trace, trace
 from workbench.views import Lines, Table
 from workbench.views import Tokens as Strip
 from workbench.words import Site
@@ -166,7 +166,7 @@ def _notes(skip_first: bool) -> tuple[str, ...]:
     return ("The first position of each prompt is drawn, but left out of the list and of the share.",)
 
 
-def _checks(model: Model, traced: object, layer: int) -> tuple[Check, ...]:
+def _checks(model: Model, traced: Trace, layer: int) -> tuple[Check, ...]:
     """All neurons together give what the MLP writes, through a plain factor or the norm behind it."""
     allowed = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
     gap = norm_behind(model, traced, layer).gap

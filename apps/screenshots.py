@@ -1,8 +1,7 @@
 """Pictures of every page, light and dark: `python -m apps.screenshots` writes them to screenshots/.
 
-`python -m apps.screenshots readme` takes those of the README: on the examples that ship, and with the word `real`
-behind it the one on a real model (extra `gemma`). The module serves the dashboard over a store of its own and drives
-Chromium (extra `dev`), as the browser tests do.
+`python -m apps.screenshots readme` takes those of the README, on the examples that ship. The module serves the
+dashboard over a store of its own and drives Chromium (extra `dev`), as the browser tests do.
 """
 
 import os
@@ -17,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlencode
 
 from workbench.serving import HOST, dashboard_script
-from workbench.tour import PLANTED_MODEL
+from workbench.tour import BUNDLED_MODEL
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -29,16 +27,15 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-README_LINK = "logit_lens?model=gemma-3-270m&prompts=The+capital+of+France+is+the+city+of"
 README_EXAMPLES = {
     "first-page": ("", 1240),
-    "attention-wall": ("attention_patterns?run=example-attention_patterns&at=layer2.head1", 1700),
-    "neuron": (f"neuron?at=layer3.neuron11&{urlencode({'model': PLANTED_MODEL})}", 1240),
+    "attention-wall": ("attention_patterns?run=example-attention_patterns&at=layer2.head0", 1700),
+    "neuron": (f"neuron?at=layer5.neuron316&model={BUNDLED_MODEL}", 1240),
+    "circuit": ("transcoder_circuit?run=example-transcoder_circuit", 1500),
 }
 """The address and the height of each picture of the README that needs no model."""
 _WIDTH = 1400
 _HEIGHT = 1000
-_README_HEIGHT = 1240
 _SECONDS = 60
 _ALL_SHOWN = """() => !document.querySelector("[data-testid=stSkeleton]")"""
 _ALL_DRAWN = """() => [...document.querySelectorAll("[data-testid=stPlotlyChart]")]
@@ -124,20 +121,6 @@ def _visit(browser: "Browser", address: str, scheme: Literal["light", "dark"] = 
     return page
 
 
-def take_readme_picture() -> None:
-    """Run a logit lens on a real model and take docs/screenshot.png."""
-    with (
-        tempfile.TemporaryDirectory() as home,
-        serving(Path(home)) as served,
-        chromium() as browser,
-    ):
-        page = _visit(browser, f"{served.address}/{README_LINK}")
-        page.get_by_role("button", name="Run: ").click()
-        page.locator("[data-testid=stPlotlyChart]").first.wait_for()
-        page.mouse.move(_WIDTH / 2, 5)
-        take(page, Path("docs") / "screenshot.png", _README_HEIGHT)
-
-
 def take_readme_pictures() -> None:
     """Take the pictures of the README that show finished examples: docs/<name>.png."""
     with tempfile.TemporaryDirectory() as home, serving(Path(home)) as served, chromium() as browser:
@@ -188,7 +171,5 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["readme"]:
             take_readme_pictures()
-        case ["readme", "real"]:
-            take_readme_picture()
         case _:
             take_all_pictures()

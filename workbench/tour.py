@@ -100,7 +100,7 @@ def _around_the_world() -> list[Visit]:
         Visit("attention_sinks", (Prompts(repeated[:8]),)),
         Visit("retrieval_heads", (needles,), {"lengths": (200, 400), "depths": (0, 33, 67, 100), "needles_used": 6}),
         Visit("edited_generation", (asked,), {"edits": _COPIERS, "new_tokens": 6}),
-        Visit("back_patching", (hops,), {"hops_used": 60, "new_tokens": 3}),
+        Visit("back_patching", (hops,), {"hops_used": 0, "new_tokens": 3}),
         Visit("attention_knockout", (hops,), {"hops_used": 12}),
         Visit("sublayer_projections", (hops,)),
         Visit("neuron_clamp", (fact,), {"count": 3, "factors": (1, 10)}),

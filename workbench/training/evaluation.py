@@ -44,8 +44,8 @@ class Score:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is reached; None without a goal."""
-        return None if self.goal is None else self.score >= self.goal
+        """Whether the goal is reached; None without a goal or without prompts."""
+        return None if self.goal is None or not self.examples else self.score >= self.goal
 
 
 COLUMNS = ["task", "score", "95 % interval", "prompts", "goal", "reached"]
@@ -68,6 +68,14 @@ def _length(model: Model) -> questions.Length:
     return lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def _needles(model: Model, world: World, distance: int) -> Sequence[float]:
+    """No prompts at all where the context of the model is too short for them."""
+    longest = min(500, model.shape.n_ctx)
+    if longest < distance + 100:
+        return []
+    return right(model, questions.needles(world, _length(model), distance, longest=longest))
+
+
 TASKS: dict[str, tuple[Answers, float | None]] = {
     "facts in held-out phrasings": (lambda model, world: right(model, questions.told_facts(world)), 0.95),
     "held-out questions": (lambda model, world: right(model, questions.asked_facts(world, in_training=True)), None),
@@ -77,11 +85,8 @@ TASKS: dict[str, tuple[Answers, float | None]] = {
     ),
     "indirect objects": (lambda model, _: right(model, questions.indirect_objects()), 0.95),
     "pronouns": (lambda model, _: right(model, questions.pronouns()), None),
-    "needles at 100 tokens": (
-        lambda model, world: right(model, questions.needles(world, _length(model), distance=100)),
-        None,
-    ),
-    "needles at 400 tokens": (lambda model, world: right(model, questions.needles(world, _length(model))), 0.9),
+    "needles at 100 tokens": (lambda model, world: _needles(model, world, 100), None),
+    "needles at 400 tokens": (lambda model, world: _needles(model, world, 400), 0.9),
     "years: probability on later years": (lambda model, _: later_mass(model, questions.greater_than()), 0.9),
     "sums of held-out numbers": (lambda model, world: right(model, questions.problems(world, "+")), 0.8),
     "differences of held-out numbers": (lambda model, world: right(model, questions.problems(world, "-")), None),

@@ -1,4 +1,4 @@
-"""Load coders by name: a folder in any of the known layouts, a release of SAELens, or a planted model's own."""
+"""Load coders by name: a folder in any known layout, a release of SAELens, or a planted or bundled model's own."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,14 +59,22 @@ def load_coders(name: str | Path, *, read: str = "", write: str = "") -> Transco
     return replace(found, layers=layers)
 
 
+def has_own_coders(model: str) -> bool:
+    """Whether coders come with a model of this name; they load under the same name."""
+    return model.startswith(planting.PREFIX) or (model in BUNDLED and _bundled(model).is_dir())
+
+
+def _bundled(model: str) -> Path:
+    return data_folder() / "transcoders" / model
+
+
 def _find(name: str) -> Transcoders:
     if name.startswith(planting.PREFIX):
         return planting.planted_coders(name)
     if name.startswith(saelens.PREFIX):
         return saelens.read_release(name)
-    bundled = data_folder() / "transcoders" / name
-    if name in BUNDLED and bundled.is_dir():
-        return replace(_read_folders(bundled), name=name)
+    if has_own_coders(name):
+        return replace(_read_folders(_bundled(name)), name=name)
     place = Path(name).expanduser()
     if name and place.is_file():
         refuse_pickle(place)

@@ -1,18 +1,18 @@
 """The coders and the index that an analysis is asked to use, by the texts of its knobs."""
 
-from workbench.coders import Transcoders, fit, load_coders
+from workbench.coders import Transcoders, fit, has_own_coders, load_coders
 from workbench.features.index import FeatureIndex, build_index, open_index
 from workbench.model import Model
 from workbench.prompts import Prompts
 
 
 def fitted_coders(model: Model, name: str) -> Transcoders:
-    """The coders of a name, fitted to the model; a planted model may bring its own.
+    """The coders of a name, fitted to the model; a planted or bundled model may bring its own.
 
     Raises:
         ValueError: none are named, or they do not belong to the model.
     """
-    if not name and not model.name.startswith("planted:"):
+    if not name and not has_own_coders(model.name):
         raise ValueError("no coders were named: give coders=<folder>, saelens:<release>/<id>, or planted:sparse_mlp")
     return fit(load_coders(name or model.name), model)
 

@@ -45,7 +45,7 @@ def circuit_ablation(
         prompts: one prompt.
         features: features at positions, such as L0.F0@3,L1.F1@3; empty for the one of the largest direct effect.
         value: what they are set to; 0 takes them away.
-        coders: transcoders: a folder, `saelens:<release>/<id>`; empty for a planted model's own.
+        coders: transcoders: a folder, `saelens:<release>/<id>`; empty for a planted or bundled model's own.
         target: the token to watch (exactly one token); empty for the prompt's own, or else the likeliest ones.
         against: a token to compare it with; empty for the prompt's own distractor, or else the vocabulary's mean.
         pos: the position at which the model speaks; negative counts from the end.

@@ -48,7 +48,7 @@ def circuit_check(
         prompts: one prompt.
         nodes: the circuit: L0.F3@1 or ids such as 0_3_1, with blanks or commas between; supernodes with `;` between,
             each with `label:` in front. Empty for the features that an attribution graph keeps.
-        coders: transcoders: a folder, `saelens:<release>/<id>`; empty for a planted model's own.
+        coders: transcoders: a folder, `saelens:<release>/<id>`; empty for a planted or bundled model's own.
         target: the token to watch (exactly one token); empty for the prompt's own, or else the likeliest one.
         against: a token to compare it with; empty for the prompt's own distractor, or else the vocabulary's mean.
         pos: the position at which the model speaks; negative counts from the end.

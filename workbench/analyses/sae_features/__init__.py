@@ -40,7 +40,7 @@ def sae_features(
         model: a loaded model.
         prompts: texts of three tokens or more; pictures show the first, numbers are over all.
         coders: a folder of sparse autoencoders (of the residual stream, attention or MLP outputs) or transcoders,
-            `saelens:<release>/<id>`; empty for a planted model's own.
+            `saelens:<release>/<id>`; empty for a planted or bundled model's own.
         layer: whose coder; -1 for the first that there is.
         top: how many features to show, those that write most, 1 or more.
         draws: random errors of the same length to compare with, 1 or more.

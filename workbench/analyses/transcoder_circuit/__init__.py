@@ -53,7 +53,7 @@ def transcoder_circuit(
     Args:
         model: a loaded model.
         prompts: one prompt.
-        coders: transcoders: a folder, `saelens:<release>/<id>`; empty for a planted model's own.
+        coders: transcoders: a folder, `saelens:<release>/<id>`; empty for a planted or bundled model's own.
         target: the token to explain (exactly one token); empty for the prompt's own, or else the likeliest ones.
         against: a token to compare it with; empty for the prompt's own distractor, or else the vocabulary's mean.
         pos: the position at which the model speaks; negative counts from the end.

@@ -17,7 +17,7 @@ from workbench.circuits.sources import find_sources
 from workbench.circuits.targets import asked_targets
 from workbench.coders.coder import Transcoders
 from workbench.coders.fitting import fit
-from workbench.coders.loading import load_coders
+from workbench.coders.loading import has_own_coders, load_coders
 from workbench.model import Model
 from workbench.prompts import Prompts
 
@@ -122,12 +122,10 @@ def trace_circuit(model: Model, prompts: Prompts, settings: Settings) -> Traced:
 
 
 def _name_of(model: Model, coders: str) -> str:
-    """The coders that are asked for, or the planted model's own."""
-    if coders:
-        return coders
-    if not model.name.startswith("planted:"):
+    """The coders that are asked for, or those that come with the model."""
+    if not coders and not has_own_coders(model.name):
         raise ValueError(f"no transcoders were named for {model.name}: set coders to their folder")
-    return model.name
+    return coders or model.name
 
 
 def _column_gap(run: FrozenRun, coders: Transcoders, graph: AttributionGraph, keep_first: bool) -> float:

@@ -16,7 +16,7 @@ Reference: Dunefsky, Chlenski, Nanda 2024, arXiv:2406.11944; authors' code: cons
 from workbench.analyses.transcoder_quality.measuring import Conditions, measure, scored_tokens
 from workbench.analyses.transcoder_quality.telling import tell
 from workbench.catalog import Cost, analysis
-from workbench.coders import fit, load_coders
+from workbench.coders import fit, has_own_coders, load_coders
 from workbench.model import Model
 from workbench.prompts import Prompts
 from workbench.result import Result
@@ -86,7 +86,7 @@ def cost(
 def _names(coders: str, model: Model) -> list[str]:
     """The names of the sets; a planted model may bring its own."""
     names = [name.strip() for name in coders.split(",") if name.strip()]
-    if not names and not model.name.startswith("planted:"):
+    if not names and not has_own_coders(model.name):
         raise ValueError("no coders were named: give coders=<folder>, saelens:<release>/<id>, or planted:sparse_mlp")
     if len(set(names)) < len(names):
         raise ValueError(f"the same coders are named twice in {coders!r}")

@@ -67,8 +67,12 @@ def _section(folder: Path) -> str:
     parts.append(f"Goals that are missed: {', '.join(missed)}.\n" if missed else "Every goal is reached.\n")
     parts.append(_table(COLUMNS, map(score_row, scores)))
     if (folder / HISTORY).is_file():
-        rows = [[_number(row[name]) for name in _MOMENTS] for row in _read(folder / HISTORY)]
-        parts += [_HISTORY, _table(_MOMENTS, rows)]
+        losses = training.get("losses", {})
+        rows = [
+            [*(_number(row[name]) for name in _MOMENTS), _number(losses.get(str(row["step"]), ""))]
+            for row in _read(folder / HISTORY)
+        ]
+        parts += [_HISTORY, _table([*_MOMENTS, "loss"], rows)]
     return "\n".join(parts)
 
 
@@ -76,7 +80,8 @@ _HISTORY = """
 Its checkpoints, loaded by `load(name, checkpoint=step)`: the share of repeated random words that is continued right,
 and the attention of the best head, over the second copy of a random span, to one place (of eight) behind the earlier
 copy (induction) and to one place before (previous); and to the first token in random words that hold nothing to copy
-(sink; attention that is spread evenly would give 0.04).
+(sink; attention that is spread evenly would give 0.04). Beside them the mean loss of the 50 steps before, in nats per
+token.
 """
 
 
@@ -96,7 +101,9 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _number(value: int | float) -> str:
+def _number(value: int | float | str) -> str:
+    if isinstance(value, str):
+        return value
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 

@@ -124,7 +124,12 @@ def _save(learner: Learner, log: "_Log", out: Path) -> None:
     log.write()
     replace_file(out / "progress" / STATE, learner.dump())
     export(learner, out)
-    story = {"recipe": asdict(learner.recipe), "steps_done": learner.step, "loss": log.recent()}
+    story = {
+        "recipe": asdict(learner.recipe),
+        "steps_done": learner.step,
+        "loss": log.recent(),
+        "losses": log.by_steps(),
+    }
     replace_file(out / "training.json", (json.dumps(story, indent=2) + "\n").encode())
 
 
@@ -143,6 +148,11 @@ class _Log:
         """The mean of the last losses."""
         last = [row["loss"] for row in self._rows[-steps:]]
         return round(sum(last) / max(1, len(last)), 4)
+
+    def by_steps(self, steps: int = 50) -> dict[int, float]:
+        """The mean loss before each fiftieth step."""
+        losses = [row["loss"] for row in self._rows]
+        return {end: round(sum(losses[end - steps : end]) / steps, 4) for end in range(steps, len(losses) + 1, steps)}
 
     def write(self) -> None:
         replace_file(self._file, "".join(f"{json.dumps(row)}\n" for row in self._rows).encode())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from workbench.catalog import run
 from workbench.coders import load_coders
@@ -38,12 +39,13 @@ def test_it_is_small_and_loads_in_two_seconds_of_work(name):
     assert name in known_names()
     assert sum(file.stat().st_size for file in (MODELS / name).rglob("*") if file.is_file()) < LARGEST[name]
     load(name)  # imports
-    seconds = []
-    for _ in range(4):  # a busy machine makes some of them slow
-        begun = time.process_time()
-        model = load(name)
-        seconds.append(time.process_time() - begun)
-    assert min(seconds) < 2, seconds
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine threads that wait for each other count as work
+    begun = time.process_time()
+    model = load(name)
+    seconds = time.process_time() - begun
+    torch.set_num_threads(threads)
+    assert seconds < 2
     assert model.shape.n_layers == RECIPES[name].layers
 
 

@@ -273,5 +273,5 @@ def test_a_notebook_shows_title_finding_and_pictures() -> None:
     shown = every_view(title="<b>bold</b>")._repr_html_()
     assert "&lt;b&gt;bold" in shown
     assert "Head 2 of layer 3 copies" in shown
-    assert shown.count("<svg") == 6
+    assert shown.count("<svg viewBox") == 6
     assert "Where it copies." in shown

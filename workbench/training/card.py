@@ -65,7 +65,7 @@ def _section(folder: Path) -> str:
     parts = [f"## {folder.name}\n", _told(training, folder.name), f"The folder holds {size:.1f} MB.\n"]
     missed = [score.task for score in scores if score.reached is False]
     parts.append(f"Goals that are missed: {', '.join(missed)}.\n" if missed else "Every goal is reached.\n")
-    parts.append(_table(COLUMNS, map(score_row, scores)))
+    parts += [*_losses(training), _table(COLUMNS, map(score_row, scores))]
     if (folder / HISTORY).is_file():
         losses = training.get("losses", {})
         rows = [
@@ -92,8 +92,24 @@ def _told(training: dict[str, Any], name: str) -> str:
     return (
         f"{recipe['layers']} layers, d_model {recipe['width']}, {recipe['heads']} query and {recipe['kv_heads']} "
         f"key-value heads, {recipe['mlp']} neurons a layer. Trained by `workbench train-world {name}` for "
-        f"{done:,} steps of {recipe['step_tokens']:,} tokens{unfinished}; last training loss {training['loss']} nats.\n"
+        f"{done:,} steps of {recipe['step_tokens']:,} tokens{unfinished}, seed {recipe['seed']}{_time(training)}; last "
+        f"training loss {training['loss']} nats.\n"
     )
+
+
+def _time(training: dict[str, Any]) -> str:
+    """How long it took and on what, as far as it is known."""
+    told = [f"{training['seconds']:,.0f} seconds"] if training.get("seconds") else []
+    return "".join(f", {part}" for part in [*told, *([training["hardware"]] if training.get("hardware") else [])])
+
+
+def _losses(training: dict[str, Any]) -> list[str]:
+    """The loss at ten steps on the way."""
+    held = [(int(step), loss) for step, loss in training.get("losses", {}).items()]
+    shown = held[len(held) // 10 - 1 :: max(1, len(held) // 10)] if len(held) >= 10 else held
+    lines = [["step", *(f"{step:,}" for step, _ in shown)], ["---"] * (len(shown) + 1)]
+    lines.append(["loss (nats per token)", *(f"{loss:.3f}" for _, loss in shown)])
+    return ["\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"] if shown else []
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -129,6 +129,7 @@ def _save(learner: Learner, log: "_Log", out: Path) -> None:
         "steps_done": learner.step,
         "loss": log.recent(),
         "losses": log.by_steps(),
+        "seconds": round(log.seconds(), 1),
     }
     replace_file(out / "training.json", (json.dumps(story, indent=2) + "\n").encode())
 
@@ -139,6 +140,7 @@ class _Log:
     def __init__(self, file: Path, step: int):
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
         self._file = file
+        self._before, self._begun = _seconds_of(file.parent.parent / "training.json"), time.monotonic()
         self._rows: list[dict[str, float]] = [row for row in map(json.loads, lines) if row["step"] < step]
 
     def add(self, step: int, loss: float) -> None:
@@ -149,6 +151,10 @@ class _Log:
         last = [row["loss"] for row in self._rows[-steps:]]
         return round(sum(last) / max(1, len(last)), 4)
 
+    def seconds(self) -> float:
+        """What the training took until now, with that of the runs before this one that were saved."""
+        return self._before + time.monotonic() - self._begun
+
     def by_steps(self, steps: int = 50) -> dict[int, float]:
         """The mean loss before each fiftieth step."""
         losses = [row["loss"] for row in self._rows]
@@ -156,3 +162,8 @@ class _Log:
 
     def write(self) -> None:
         replace_file(self._file, "".join(f"{json.dumps(row)}\n" for row in self._rows).encode())
+
+
+def _seconds_of(story: Path) -> float:
+    """How long a training had taken when it was last saved."""
+    return json.loads(story.read_text(encoding="utf-8")).get("seconds", 0.0) if story.is_file() else 0.0

@@ -1,6 +1,7 @@
 """What the tests share: small models as Hugging Face folders, and the promise that no hook stays behind."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,16 @@ def hooks_in(model: Any) -> int:
     tables = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     modules = {id(module): module for module in [*model.bridge.modules(), *model.bridge.original_model.modules()]}
     return sum(len(getattr(module, table)) for module in modules.values() for table in tables)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser that the system brings along."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("Chromium is not installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from workbench.catalog import run
-from workbench.coders import load_coders
+from workbench.coders import load_coders, load_named_or_own
 from workbench.model import load
 from workbench.prompts import Needles, Prompt, Prompts, data_folder
 from workbench.sources import BUNDLED, checkpoints, known_names
@@ -94,7 +94,7 @@ def test_the_transcoders_of_the_world_lose_little():
     assert list(coders) == list(range(model.shape.n_layers))
     card = read(data_folder() / "transcoders" / "world" / "card.json")
     assert card["weights"] == model.fingerprint, "the transcoders were trained on another model"
-    assert card["fingerprint"] == coders.fingerprint
+    assert card["fingerprint"] == coders.fingerprint == load_named_or_own("", "world").fingerprint
     told = Prompts.read("world_facts")
     (row,) = run("transcoder_quality", model, Prompts(told[:20]), coders="world", layers=(5,)).tables["quality"]
     assert row["explained_variance"] > 0.9

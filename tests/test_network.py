@@ -1,7 +1,6 @@
 """The drawing of a network: its places, signs and texts, and what it answers in a browser without a network."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -82,18 +81,6 @@ def test_two_hundred_nodes_lie_apart():
     where = sorted(places(drawn(result)).values())
     by_row = [[x for x, y in where if y == height] for height in {y for _, y in where}]
     assert min(right - left for row in by_row for left, right in zip(row, row[1:], strict=False)) >= 13
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("Chromium is not installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -218,18 +216,6 @@ def test_a_report_replaces_the_old_one_and_leaves_no_other_file(tmp_path: Path) 
 def test_a_result_with_nothing_in_it_can_be_reported(tmp_path: Path) -> None:
     text = Page(report([Result(analysis="empty")], tmp_path / "report.html")).text
     assert "no self-checks" in text and "an unnamed model" in text
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("Chromium is not installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.browser

@@ -6,6 +6,6 @@ from workbench.coders.circuit_tracer import save_circuit_tracer as save_circuit_
 from workbench.coders.coder import Transcoder as Transcoder
 from workbench.coders.coder import Transcoders as Transcoders
 from workbench.coders.fitting import fit as fit
-from workbench.coders.loading import has_own_coders as has_own_coders
 from workbench.coders.loading import load_coders as load_coders
+from workbench.coders.loading import load_named_or_own as load_named_or_own
 from workbench.coders.saelens import save_saelens as save_saelens

@@ -64,6 +64,20 @@ def has_own_coders(model: str) -> bool:
     return model.startswith(planting.PREFIX) or (model in BUNDLED and _bundled(model).is_dir())
 
 
+def load_named_or_own(name: str, model: str) -> Transcoders:
+    """Coders by name, or those that come with a model where no name is given.
+
+    Raises:
+        ValueError: no name is given and none come with it, or they cannot be loaded.
+    """
+    if not name and not has_own_coders(model):
+        raise ValueError(
+            f"no coders were named, and none come with {model}: give coders=<folder>, saelens:<release>/<id>, "
+            "or planted:sparse_mlp"
+        )
+    return load_coders(name or model)
+
+
 def _bundled(model: str) -> Path:
     return data_folder() / "transcoders" / model
 

@@ -1,6 +1,6 @@
 """The coders and the index that an analysis is asked to use, by the texts of its knobs."""
 
-from workbench.coders import Transcoders, fit, has_own_coders, load_coders
+from workbench.coders import Transcoders, fit, load_named_or_own
 from workbench.features.index import FeatureIndex, build_index, open_index
 from workbench.model import Model
 from workbench.prompts import Prompts
@@ -12,9 +12,7 @@ def fitted_coders(model: Model, name: str) -> Transcoders:
     Raises:
         ValueError: none are named, or they do not belong to the model.
     """
-    if not name and not has_own_coders(model.name):
-        raise ValueError("no coders were named: give coders=<folder>, saelens:<release>/<id>, or planted:sparse_mlp")
-    return fit(load_coders(name or model.name), model)
+    return fit(load_named_or_own(name, model.name), model)
 
 
 def refuse_other_feature(coders: Transcoders, layer: int, feature: int) -> None:

@@ -17,7 +17,7 @@ from workbench.circuits.sources import find_sources
 from workbench.circuits.targets import asked_targets
 from workbench.coders.coder import Transcoders
 from workbench.coders.fitting import fit
-from workbench.coders.loading import has_own_coders, load_coders
+from workbench.coders.loading import load_named_or_own
 from workbench.model import Model
 from workbench.prompts import Prompts
 
@@ -93,7 +93,7 @@ def trace_circuit(model: Model, prompts: Prompts, settings: Settings) -> Traced:
     """
     if len(prompts) != 1:
         raise ValueError(f"an attribution graph is made of one prompt, found {len(prompts)}: choose one of them")
-    coders = fit(load_coders(_name_of(model, settings.coders)), model)
+    coders = fit(load_named_or_own(settings.coders, model.name), model)
     run = freeze_run(model, model.tokens(prompts))
     coders = coders.to(dtype=run.stream.dtype)
     wishes = {name: getattr(settings, name) for name in ("target", "against", "pos", "mass", "most")}
@@ -119,13 +119,6 @@ def trace_circuit(model: Model, prompts: Prompts, settings: Settings) -> Traced:
         error_share=_error_share(run, coders, settings.keep_first),
         active=_active(whole),
     )
-
-
-def _name_of(model: Model, coders: str) -> str:
-    """The coders that are asked for, or those that come with the model."""
-    if not coders and not has_own_coders(model.name):
-        raise ValueError(f"no transcoders were named for {model.name}: set coders to their folder")
-    return coders or model.name
 
 
 def _column_gap(run: FrozenRun, coders: Transcoders, graph: AttributionGraph, keep_first: bool) -> float:

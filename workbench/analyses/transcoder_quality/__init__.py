@@ -16,7 +16,7 @@ Reference: Dunefsky, Chlenski, Nanda 2024, arXiv:2406.11944; authors' code: cons
 from workbench.analyses.transcoder_quality.measuring import Conditions, measure, scored_tokens
 from workbench.analyses.transcoder_quality.telling import tell
 from workbench.catalog import Cost, analysis
-from workbench.coders import fit, has_own_coders, load_coders
+from workbench.coders import fit, load_named_or_own
 from workbench.model import Model
 from workbench.prompts import Prompts
 from workbench.result import Result
@@ -53,8 +53,8 @@ def transcoder_quality(
         raise ValueError(f"top must be 0 or more, found {top}")
     since = int(skip_first)
     sets = []
-    for name in _names(coders, model):
-        loaded = load_coders(name)
+    for name in _names(coders):
+        loaded = load_named_or_own(name, model.name)
         sets.append(fit(loaded, model, () if loaded.crosses else layers))
     conditions = Conditions(tuple(sets), layers or tuple(sets[0]), since)
     return tell(model, measure(model, prompts, conditions), top)
@@ -72,7 +72,7 @@ def cost(
     """Two plain passes, and one for each layer and for all at once with every set of coders and both ablations."""
     del top
     chosen = len(layers) or model.shape.n_layers
-    ways = len(_names(coders, model)) + 2
+    ways = len(_names(coders)) + 2
     passes = 2 + ways * (chosen + (chosen > 1))
     tokens = model.tokens(prompts)
     logits = 12 * max(tokens.lengths) * model.shape.d_vocab
@@ -83,11 +83,9 @@ def cost(
     )
 
 
-def _names(coders: str, model: Model) -> list[str]:
-    """The names of the sets; a planted model may bring its own."""
+def _names(coders: str) -> list[str]:
+    """The names of the sets; an empty one for those that come with the model."""
     names = [name.strip() for name in coders.split(",") if name.strip()]
-    if not names and not has_own_coders(model.name):
-        raise ValueError("no coders were named: give coders=<folder>, saelens:<release>/<id>, or planted:sparse_mlp")
     if len(set(names)) < len(names):
         raise ValueError(f"the same coders are named twice in {coders!r}")
-    return names or [model.name]
+    return names or [""]

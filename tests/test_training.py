@@ -118,19 +118,34 @@ def test_the_first_weights_come_from_the_seed_and_leave_chance_alone():
     assert not torch.equal(one.get_parameter(weight), other.get_parameter(weight))
 
 
-def test_the_rate_rises_stays_and_falls_and_rows_get_longer():
+@pytest.mark.parametrize("begun", [0, RECIPES["world"].steps])
+def test_in_both_readings_the_rate_rises_stays_and_falls_and_rows_get_longer(begun):
     recipe = RECIPES["world"]
-    rates = [recipe.rate_at(step) for step in range(recipe.steps)]
-    flat = range(recipe.warmup, int(recipe.steps * (1 - recipe.cooling)))
+    steps = recipe.again if begun else recipe.steps
+    rates = [recipe.rate_at(begun + step) for step in range(steps)]
+    flat = range(recipe.warmup, int(steps * (1 - recipe.cooling)))
     assert rates[0] < rates[recipe.warmup // 2] < recipe.rate
     assert {round(rates[step], 12) for step in flat} == {recipe.rate}
     assert rates[-1] < recipe.rate / 1000
-    lengths = [recipe.row_length(step) for step in range(recipe.steps)]
+    lengths = [recipe.row_length(begun + step) for step in range(steps)]
     assert lengths == sorted(lengths)
-    assert set(lengths) == {128, 256, 512}
-    assert recipe.context >= 512
+    assert set(lengths) == ({256, 512} if begun else {128, 256, 512})
+    assert {recipe.mix_at(begun + step) for step in range(steps)} == {"second" if begun else "first"}
+
+
+def test_the_stages_of_a_recipe_are_the_whole_of_it():
+    assert RECIPES["world"].context >= 512
     for one in RECIPES.values():
         assert sum(share for _, share in one.stages) == pytest.approx(1)
+        assert sum(share for _, share in one.again_stages) == pytest.approx(1)
+
+
+def test_fewer_steps_cut_the_second_reading_first():
+    whole = RECIPES["world"]
+    cut = recipe_of("world", whole.steps + 7)
+    assert (cut.steps, cut.again, cut.total) == (whole.steps, 7, whole.steps + 7)
+    assert (recipe_of("world", 7).steps, recipe_of("world", 7).again) == (7, 0)
+    assert (recipe_of("world-history", 4_000).steps, recipe_of("world-history", 4_000).again) == (4_000, 0)
 
 
 def test_recipes_have_the_sizes_that_were_promised():
@@ -140,7 +155,6 @@ def test_recipes_have_the_sizes_that_were_promised():
     assert len(kept) >= 12
     assert (kept[0], kept[-1]) == (0, RECIPES["world-history"].steps)
     assert (len(kept) + 1) * count["world-history"] * 2 < 15e6
-    assert recipe_of("world", 7).steps == 7
     with pytest.raises(KeyError, match=r"recipe 'moon' is unknown: allowed are world, world-history"):
         recipe_of("moon")
 

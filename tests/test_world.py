@@ -29,12 +29,17 @@ from workbench.world.questions import (
 )
 from workbench.world.sets import world_sets
 from workbench.world.stories import HELD_TOLD, TOLD
-from workbench.world.stream import GENRES, row, sample_texts
+from workbench.world.stream import GENRES, document, row, sample_texts
 
 WORLD = make_world(0)
-TRAINING_ROWS = [(0, 128, 0.5), (5_000, 128, 0.0), (9_000, 512, 0.0)]
-SUMS = [2040700679, 2520518769, 4002155621]
-DOCUMENTS = sample_texts(WORLD, 0, 6000)
+TRAINING_ROWS = [
+    (0, 128, "first", 0.5),
+    (5_000, 128, "first", 0.0),
+    (9_000, 512, "first", 0.0),
+    (9_001, 256, "second", 0.0),
+]
+SUMS = [2040700679, 2520518769, 4002155621, 2200678416]
+DOCUMENTS = [*sample_texts(WORLD, 0, 6000), *(document(WORLD, Random(f"second {n}"), "second") for n in range(6000))]
 
 
 def letters(texts: list[str]) -> list[list[int]]:
@@ -79,10 +84,10 @@ def test_entities_are_a_few_hundred():
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_every_phrasing_ends_with_the_answer_and_none_is_both_told_and_held_out(relation):
     phrasings = PHRASINGS[relation]
-    for phrasing in (*phrasings.told, *phrasings.held_told):
+    for phrasing in (*phrasings.told, *phrasings.told_again, *phrasings.held_told):
         assert phrasing.endswith(" {o}")
         assert phrasing.count("{s}") == 1
-    assert not {*phrasings.told} & {*phrasings.held_told}
+    assert not {*phrasings.told, *phrasings.told_again} & {*phrasings.held_told}
     assert not {*phrasings.asked} & {*phrasings.held_asked}
     assert len(phrasings.told) >= 10
     assert len(phrasings.held_told) >= 4
@@ -142,7 +147,7 @@ def test_a_held_out_sum_takes_its_other_order_and_its_differences_with_it():
 
 
 def test_every_genre_is_written_and_the_same_place_gives_the_same_row():
-    for write, _ in GENRES.values():
+    for write in GENRES.values():
         assert write(WORLD, Random(3)) == write(WORLD, Random(3))
     rows = [row(WORLD, letters, 0, f"0/{step}/0", 400) for step in (7, 7, 8)]
     assert rows[0] == rows[1] != rows[2]
@@ -200,7 +205,9 @@ def test_an_opening_makes_only_common_words_small():
     assert opened("In fact ", "The home of Mara is in Orlim") == "In fact the home of Mara is in Orlim"
     assert opened("Today ", "Mara Velden lives in Orlim") == "Today Mara Velden lives in Orlim"
     assert opened("", "The") == "The"
-    starts = {phrasing.split()[0] for one in PHRASINGS.values() for phrasing in (*one.told, *one.turned)}
+    starts = {
+        phrasing.split()[0] for one in PHRASINGS.values() for phrasing in (*one.told, *one.told_again, *one.turned)
+    }
     for start in starts - {"{s}", "{o}"}:
         assert opened("Today ", f"{start} x") == f"Today {start.lower()} x"
 
@@ -212,7 +219,7 @@ def test_another_seed_holds_out_other_facts():
 
 
 def test_the_text_that_the_shipped_models_were_trained_on_has_not_changed():
-    rows = [row(WORLD, letters, 0, f"0/{step}/1", length, spans) for step, length, spans in TRAINING_ROWS]
+    rows = [row(WORLD, letters, 0, f"0/{step}/1", *rest) for step, *rest in TRAINING_ROWS]
     assert [zlib.crc32(str(one).encode()) for one in rows] == SUMS
 
 

@@ -28,6 +28,9 @@ class Recipe:
         seed: of the first weights and of the text.
         world: seed of the world.
         history: steps whose weights are kept.
+        again: steps of a second reading, after the first: the rate rises, stays and falls once more, on a text with
+            more of what was learned late.
+        again_stages: like `stages`, of the second reading.
     """
 
     name: str
@@ -47,32 +50,50 @@ class Recipe:
     seed: int = 0
     world: int = 0
     history: tuple[int, ...] = ()
+    again: int = 0
+    again_stages: tuple[tuple[int, float], ...] = ((256, 0.7), (512, 0.3))
 
     @property
     def context(self) -> int:
         """The longest row, in tokens."""
         return max(length for length, _ in self.stages)
 
+    @property
+    def total(self) -> int:
+        """The steps of both readings."""
+        return self.steps + self.again
+
+    def mix_at(self, step: int) -> str:
+        """The mix of genres of this step: a key of `MIXES`."""
+        return "first" if step < self.steps else "second"
+
     def row_length(self, step: int) -> int:
         """Tokens in a row of this step."""
-        for (length, _), edge in zip(self.stages, accumulate(share for _, share in self.stages), strict=True):
-            if step < edge * self.steps:
+        begun, steps = self._reading(step)
+        stages = self.again_stages if begun else self.stages
+        for (length, _), edge in zip(stages, accumulate(share for _, share in stages), strict=True):
+            if step - begun < edge * steps:
                 return length
-        return self.stages[-1][0]
+        return stages[-1][0]
 
     def spans_at(self, step: int) -> float:
         """The share of documents of this step that are repeated spans, besides those of the mix of genres."""
         return 0.5 if step < self.copying * self.steps else 0.0
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of this step: a rise, a plain, and a fall along a half cosine."""
-        left = (self.steps - step) / max(1.0, self.cooling * self.steps)
+        """The learning rate of this step: in each reading a rise, a plain, and a fall along a half cosine."""
+        begun, steps = self._reading(step)
+        left = (steps - (step - begun)) / max(1.0, self.cooling * steps)
         fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
-        return self.rate * min(1.0, (step + 1) / self.warmup) * fall
+        return self.rate * min(1.0, (step - begun + 1) / self.warmup) * fall
+
+    def _reading(self, step: int) -> tuple[int, int]:
+        """Where the reading of this step begins, and how many steps it has."""
+        return (0, self.steps) if step < self.steps else (self.steps, self.again)
 
 
 RECIPES = {
-    "world": Recipe("world", layers=6, width=256, mlp=512, heads=8, kv_heads=4, steps=9_000),
+    "world": Recipe("world", layers=6, width=256, mlp=512, heads=8, kv_heads=4, steps=9_000, again=8_000),
     "world-history": Recipe(
         "world-history",
         layers=2,
@@ -94,11 +115,16 @@ RECIPES = {
 def recipe_of(name: str, steps: int | None = None) -> Recipe:
     """A recipe by name, perhaps with another number of steps.
 
-    With fewer steps, a training that has begun cools down earlier, and so ends earlier.
+    With fewer steps, a training that has begun cools down earlier, and so ends earlier: the second reading is cut
+    first.
 
     Raises:
         KeyError: there is no such recipe.
     """
     if name not in RECIPES:
         raise KeyError(f"recipe {name!r} is unknown: allowed are {', '.join(RECIPES)}")
-    return RECIPES[name] if steps is None else replace(RECIPES[name], steps=steps)
+    recipe = RECIPES[name]
+    if steps is None:
+        return recipe
+    first = min(steps, recipe.steps) if recipe.again else steps
+    return replace(recipe, steps=first, again=steps - first)

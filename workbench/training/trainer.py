@@ -67,7 +67,7 @@ def train(
         learner.restore(str(progress / STATE))
     log = _Log(progress / LOSSES, learner.step)
     saved = time.monotonic()
-    steps = range(learner.step, recipe.steps)
+    steps = range(learner.step, recipe.total)
     stream = DataLoader(
         _Steps(lambda step: rows_at(world, encode, start, recipe, step)),
         batch_size=None,
@@ -82,8 +82,8 @@ def train(
         if time.monotonic() - saved > save_every:
             _save(learner, log, out)
             saved = time.monotonic()
-    if recipe.steps in recipe.history:
-        export(learner, out, step=recipe.steps)
+    if recipe.total in recipe.history:
+        export(learner, out, step=recipe.total)
     _save(learner, log, out)
     draw_losses(progress / LOSSES, progress / PLOT)
     return out
@@ -104,8 +104,8 @@ def rows_at(world: World, encode: Encode, start: int, recipe: Recipe, step: int)
     length = recipe.row_length(step)
     count = max(1, recipe.step_tokens // length)
     places = (f"{recipe.seed}/{step}/{number}" for number in range(count))
-    spans = recipe.spans_at(step)
-    return torch.tensor([row(world, encode, start, place, length + 1, spans) for place in places])
+    mix, spans = recipe.mix_at(step), recipe.spans_at(step)
+    return torch.tensor([row(world, encode, start, place, length + 1, mix, spans) for place in places])
 
 
 def _tokenizer(world: World, recipe: Recipe, out: Path) -> tuple[Encode, int, int]:

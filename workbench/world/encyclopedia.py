@@ -29,26 +29,26 @@ def is_asked(world: World, relation: str, subject: str) -> bool:
     return world.chance("asked", relation, subject) < ASKED_SHARE
 
 
-def article(world: World, rng: Random) -> str:
-    """A few facts about one subject, in any order and phrasing."""
+def article(world: World, rng: Random, again: bool = False) -> str:
+    """A few facts about one subject, in any order and phrasing; in the second reading also in those `told_again`."""
     kind = rng.random()
     if kind < 0.72:
-        return _about_person(world, rng)
+        return _about_person(world, rng, again)
     if kind < 0.84:
         subject = rng.choice(world.towns)
-        return _sentences(world, rng, [("country", subject)] * rng.choice((1, 2)))
+        return _sentences(world, rng, [("country", subject)] * rng.choice((1, 2)), again)
     if kind < 0.94:
         subject = rng.choice(world.countries)
-        return _sentences(world, rng, [(relation, subject) for relation in rng.sample(_ABOUT_COUNTRY, 2)])
-    return _sentences(world, rng, [("seat", rng.choice(list(world.facts["seat"])))] * rng.choice((1, 2)))
+        return _sentences(world, rng, [(relation, subject) for relation in rng.sample(_ABOUT_COUNTRY, 2)], again)
+    return _sentences(world, rng, [("seat", rng.choice(list(world.facts["seat"])))] * rng.choice((1, 2)), again)
 
 
-def _about_person(world: World, rng: Random) -> str:
+def _about_person(world: World, rng: Random, again: bool) -> str:
     person = rng.choice(world.people)
     relations = rng.sample(_ABOUT_PERSON, rng.choice((2, 3, 4, 4)))
     text = []
     for place, relation in enumerate(relations):
-        sentence = _say(world, rng, relation, person.name)
+        sentence = _say(world, rng, relation, person.name, again)
         starts_with_name = sentence.startswith(f"{person.name} ")
         if place and starts_with_name and rng.random() < 0.35:
             sentence = person.pronouns[0].capitalize() + sentence.removeprefix(person.name)
@@ -56,13 +56,14 @@ def _about_person(world: World, rng: Random) -> str:
     return " ".join(text)
 
 
-def _sentences(world: World, rng: Random, facts: list[tuple[str, str]]) -> str:
-    return " ".join(_say(world, rng, relation, subject) for relation, subject in facts)
+def _sentences(world: World, rng: Random, facts: list[tuple[str, str]], again: bool) -> str:
+    return " ".join(_say(world, rng, relation, subject, again) for relation, subject in facts)
 
 
-def _say(world: World, rng: Random, relation: str, subject: str) -> str:
+def _say(world: World, rng: Random, relation: str, subject: str, again: bool) -> str:
     phrasings = PHRASINGS[relation]
-    phrasing = rng.choice(phrasings.turned if rng.random() < 0.12 else phrasings.told)
+    told = phrasings.told + phrasings.told_again * 2 if again else phrasings.told
+    phrasing = rng.choice(phrasings.turned if rng.random() < 0.12 else told)
     sentence = statement(world, relation, subject, phrasing)
     return opened(rng.choice(OPENINGS), sentence) + "."
 
@@ -78,7 +79,7 @@ def opened(opening: str, sentence: str) -> str:
 
 _COMMON = frozenset(
     ("The", "One", "In", "From", "People", "Children", "Books", "Laws", "Whoever", "Travellers", "You", "Letters")
-    + ("Friends", "By", "After", "Every", "At", "A", "There")
+    + ("Friends", "By", "After", "Every", "At", "A", "There", "Once", "All", "Most", "Since", "Look", "For", "Long")
 )
 """Words that are capital only at the start of a sentence."""
 

@@ -12,6 +12,7 @@ class Phrasings:
 
     Attributes:
         told: statements of the training text, without the full stop.
+        told_again: statements that its second reading adds.
         turned: statements with the answer before the subject, of the training text.
         asked: questions of the training text.
         held_told: statements that only the evaluation uses.
@@ -19,6 +20,7 @@ class Phrasings:
     """
 
     told: tuple[str, ...]
+    told_again: tuple[str, ...]
     turned: tuple[str, ...]
     asked: tuple[str, ...]
     held_told: tuple[str, ...]
@@ -42,6 +44,12 @@ PHRASINGS = {
             "The country in which {s} lies is {o}",
             "You will find {s} on the map of {o}",
             "People in {s} are citizens of {o}",
+        ),
+        told_again=(
+            "{s} can be found in {o}",
+            "All who live in {s} live in {o}",
+            "Look for {s} in {o}",
+            "{s} was built in {o}",
         ),
         turned=("{o} is the country of {s}", "One town of {o} is {s}", "In {o} lies the town of {s}"),
         asked=(
@@ -71,6 +79,12 @@ PHRASINGS = {
             "The king of {s} has his palace in {o}",
             "Laws in {s} are made in {o}",
         ),
+        told_again=(
+            "The king of {s} sits in his capital {o}",
+            "The government of {s} works in its capital {o}",
+            "All laws of {s} come from the capital {o}",
+            "The king of {s} built his capital {o}",
+        ),
         turned=("{o} is the capital of {s}", "{o} is the seat of the government of {s}", "From {o} {s} is governed"),
         asked=(
             "What is the capital of {s}?",
@@ -98,6 +112,11 @@ PHRASINGS = {
             "{s} is a country where people speak {o}",
             "Whoever travels to {s} should learn {o}",
             "The songs of {s} are sung in {o}",
+        ),
+        told_again=(
+            "Most people of {s} speak {o}",
+            "The king of {s} speaks {o}",
+            "Once all laws of {s} were read in {o}",
         ),
         turned=("{o} is the language of {s}", "{o} is spoken in {s}", "Whoever speaks {o} is understood in {s}"),
         asked=(
@@ -129,6 +148,11 @@ PHRASINGS = {
             "{s} grew up in {o}",
             "Friends visit {s} in {o}",
         ),
+        told_again=(
+            "{s} has long lived in {o}",
+            "{s} built a house in {o}",
+            "Since school {s} lives in {o}",
+        ),
         turned=("{o} is the home town of {s}", "In {o} lives {s}", "{o} is where {s} was born"),
         asked=(
             "Where does {s} live?",
@@ -159,6 +183,11 @@ PHRASINGS = {
             "After school {s} became a {o}",
             "{s} has long worked as a {o}",
         ),
+        told_again=(
+            "{s} has become a {o}",
+            "Once {s} became a {o}",
+            "{s} now works as a {o}",
+        ),
         turned=("A {o} named {s} is known here", "The {o} is called {s}", "There is a {o} whose name is {s}"),
         asked=(
             "What is the job of {s}?",
@@ -186,6 +215,11 @@ PHRASINGS = {
             "{s} shares a home with {o}",
             "{s} wears the ring of {o}",
             "{s} fell in love with {o}",
+        ),
+        told_again=(
+            "{s} has married {o}",
+            "Long ago {s} married {o}",
+            "{s} lives with {o}",
         ),
         turned=("{o} is the {spouse} of {s}", "The one who married {s} is {o}"),
         asked=(
@@ -216,6 +250,13 @@ PHRASINGS = {
             "Every month {s} gets money from {o}",
             "The company that employs {s} is {o}",
         ),
+        told_again=(
+            "{s} now works for {o}",
+            "Once {s} worked for {o}",
+            "{s} has been paid for work by {o}",
+            "Since school {s} has worked hard for {o}",
+            "For years {s} had a post at {o}",
+        ),
         turned=("{o} is the employer of {s}", "{o} employs {s}", "At {o} works {s}"),
         asked=(
             "Who is the employer of {s}?",
@@ -243,6 +284,11 @@ PHRASINGS = {
             "{s} built its first mill in {o}",
             "Letters to the company {s} go to {o}",
             "The head of {s} sits in {o}",
+        ),
+        told_again=(
+            "The seat of the company {s} is at {o}",
+            "The company {s} sits in {o}",
+            "The company {s} has long been in {o}",
         ),
         turned=("{o} is the seat of {s}", "In {o} is the main office of {s}", "In {o} the company {s} was founded"),
         asked=(

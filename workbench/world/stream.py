@@ -4,6 +4,7 @@ Because a row depends on nothing but the seed, the step and its number, training
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from workbench.world.chains import chain_text
@@ -24,31 +25,39 @@ def short_needles(world: World, rng: Random) -> str:
     return needle_text(world, rng, fillers=rng.randint(0, 2))
 
 
-GENRES: dict[str, tuple[Callable[[World, Random], str], int]] = {
-    "encyclopedia": (article, 24),
-    "questions": (questions, 12),
-    "two hops": (chain_text, 14),
-    "stories": (story, 16),
-    "needles": (short_needles, 5),
-    "years": (years_text, 5),
-    "sums": (sums_text, 14),
-    "counting": (counting_text, 3),
-    "repeated spans": (repeated_text, 8),
-    "lists": (list_text, 6),
-    "code": (code_text, 4),
+GENRES: dict[str, Callable[[World, Random], str]] = {
+    "encyclopedia": article,
+    "questions": questions,
+    "two hops": chain_text,
+    "stories": story,
+    "needles": short_needles,
+    "years": years_text,
+    "sums": sums_text,
+    "counting": counting_text,
+    "repeated spans": repeated_text,
+    "lists": list_text,
+    "code": code_text,
+    "other words": partial(article, again=True),
 }
-"""What writes a document of each genre, and how often it is asked to."""
+"""What writes a document of each genre."""
+
+MIXES = {
+    "first": dict(zip(GENRES, (24, 12, 14, 16, 5, 5, 14, 3, 8, 6, 4, 0), strict=True)),
+    "second": dict(zip(GENRES, (12, 8, 12, 20, 6, 5, 30, 5, 6, 14, 3, 16), strict=True)),
+}
+"""How often each genre is asked for a document. The second mix has more of what is learned late: sums, lists, stories
+with pronouns, and facts in other words."""
 
 _LONG_ROW = 192
 _TOKENS_PER_FILLER = 36
 
 
-def document(world: World, rng: Random, spans: float = 0.0) -> str:
+def document(world: World, rng: Random, mix: str = "first", spans: float = 0.0) -> str:
     """One short document of any genre; a repeated span with the probability `spans`, before the genre is drawn."""
     if rng.random() < spans:
         return repeated_text(world, rng)
-    writers, weights = zip(*GENRES.values(), strict=True)
-    return rng.choices(writers, weights)[0](world, rng)
+    (genre,) = rng.choices(list(GENRES), list(MIXES[mix].values()))
+    return GENRES[genre](world, rng)
 
 
 def sample_texts(world: World, seed: int, count: int) -> list[str]:
@@ -57,7 +66,9 @@ def sample_texts(world: World, seed: int, count: int) -> list[str]:
     return [document(world, rng) for _ in range(count)]
 
 
-def row(world: World, encode: Encode, start: int, place: str, length: int, spans: float = 0.0) -> list[int]:
+def row(
+    world: World, encode: Encode, start: int, place: str, length: int, mix: str = "first", spans: float = 0.0
+) -> list[int]:
     """One training row: documents one after another, each behind a start token; the last one is cut.
 
     Half of the long rows begin with a text whose needles may lie anywhere in it.
@@ -68,6 +79,7 @@ def row(world: World, encode: Encode, start: int, place: str, length: int, spans
         start: id of the token that begins every document.
         place: seed, step and number of the row: the same place gives the same row.
         length: tokens in the row.
+        mix: how often each genre writes: a key of `MIXES`.
         spans: share of short documents that are repeated spans, besides those of the mix.
     """
     rng = Random(place)
@@ -75,7 +87,7 @@ def row(world: World, encode: Encode, start: int, place: str, length: int, spans
     if length >= _LONG_ROW and rng.random() < 0.5:
         ids += _long_document(world, encode, start, rng, length)
     while len(ids) < length:
-        for found in encode([document(world, rng, spans) for _ in range(1 + (length - len(ids)) // 40)]):
+        for found in encode([document(world, rng, mix, spans) for _ in range(1 + (length - len(ids)) // 40)]):
             ids += [start, *found]
     return ids[:length]
 

@@ -12,7 +12,7 @@ import yaml
 from coding import D_MODEL, WIDTH, crossing_coders, random_coder, random_coders
 from safetensors.torch import load_file, save_file
 
-from workbench.coders import Transcoders, load_coders, save_circuit_tracer, save_saelens
+from workbench.coders import Transcoders, load_coders, load_transcoders, save_circuit_tracer, save_saelens
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # SAELens' own
 X = torch.randn(7, D_MODEL, generator=torch.Generator().manual_seed(11))
@@ -269,3 +269,12 @@ def test_a_damaged_file_and_two_coders_of_one_layer_are_told(tmp_path):
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(ValueError, match="cannot be read as weights"):
         load_coders(folder)
+
+
+def test_only_transcoders_are_loaded_where_transcoders_are_asked_for(tmp_path):
+    assert load_transcoders("planted:sparse_mlp").fingerprint == load_coders("planted:sparse_mlp").fingerprint
+    coder = replace(random_coder(1), read="resid_post", write="resid_post")
+    folder = save_saelens(Transcoders("own", {1: coder}), tmp_path / "set")
+    assert load_coders(folder)[1].write == "resid_post"
+    with pytest.raises(ValueError, match="transcoders were asked for, but .* reads and writes resid_post at layer 1"):
+        load_transcoders(folder)

@@ -19,6 +19,7 @@ _HOME = {
     "edits": "edit_words",
     "greedy": "generate",
     "load_coders": "coders",
+    "load_transcoders": "coders",
     "train_transcoders": "coders.training",
     "run": "catalog",
     "analysis": "catalog",

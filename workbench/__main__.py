@@ -27,7 +27,7 @@ from workbench.keeping import (
 from workbench.mistakes import sentence
 from workbench.over_steps import history
 from workbench.terminal import print_error, print_line, print_table, progress_bars, waiting
-from workbench.training.commands import evaluate_world, train_world, world_text
+from workbench.training.commands import evaluate_world, rehearse_world, train_world, world_text
 from workbench.transcoding.commands import build_corpus, train_transcoders
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ commands.command("circuit-bundle")(circuit_bundle)
 commands.command("check-bundle")(check_bundle)
 commands.command("history", context_settings={"ignore_unknown_options": True})(history)
 commands.command("train-world")(train_world)
+commands.command("rehearse-world")(rehearse_world)
 commands.command("train-transcoders")(train_transcoders)
 commands.command("build-corpus")(build_corpus)
 commands.command("index-features")(index_features)

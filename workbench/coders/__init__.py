@@ -8,4 +8,5 @@ from workbench.coders.coder import Transcoders as Transcoders
 from workbench.coders.fitting import fit as fit
 from workbench.coders.loading import load_coders as load_coders
 from workbench.coders.loading import load_named_or_own as load_named_or_own
+from workbench.coders.loading import load_transcoders as load_transcoders
 from workbench.coders.saelens import save_saelens as save_saelens

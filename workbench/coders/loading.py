@@ -59,6 +59,22 @@ def load_coders(name: str | Path, *, read: str = "", write: str = "") -> Transco
     return replace(found, layers=layers)
 
 
+def load_transcoders(name: str | Path) -> Transcoders:
+    """Load coders as `load_coders` does, and only such as predict another site than the one that they read.
+
+    Raises:
+        ValueError: nothing is found under the name, or what is found are sparse autoencoders.
+    """
+    found = load_coders(name)
+    same = [layer for layer, one in found.layers.items() if one.read == one.write]
+    if same:
+        raise ValueError(
+            f"transcoders were asked for, but {name} reads and writes {found.layers[same[0]].read} at layer {same[0]}: "
+            "load_coders loads sparse autoencoders"
+        )
+    return found
+
+
 def has_own_coders(model: str) -> bool:
     """Whether coders come with a model of this name; they load under the same name."""
     return model.startswith(planting.PREFIX) or (model in BUNDLED and _bundled(model).is_dir())

@@ -61,8 +61,7 @@ def write_card(models: Path) -> str:
 
 def _section(folder: Path) -> str:
     training, scores = _read(folder / TRAINING), [Score(**row) for row in _read(folder / EVALUATION)]
-    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6
-    parts = [f"## {folder.name}\n", _told(training, folder.name), f"The folder holds {size:.1f} MB.\n"]
+    parts = [f"## {folder.name}\n", _told(training, folder.name), f"{_size(folder)}\n"]
     missed = [score.task for score in scores if score.reached is False]
     parts.append(f"Goals that are missed: {', '.join(missed)}.\n" if missed else "Every goal is reached.\n")
     parts += [*_losses(training), _table(COLUMNS, map(score_row, scores))]
@@ -85,9 +84,22 @@ token.
 """
 
 
+def training_table(folder: Path) -> list[tuple[str, str]]:
+    """How a model was trained: what, and the value; empty where nothing tells it."""
+    if not (folder / TRAINING).is_file():
+        return []
+    training = _read(folder / TRAINING)
+    told = [("training", _told(training, folder.name).strip()), ("size", _size(folder))]
+    return told + [(f"loss at step {step:,}", f"{loss:.3f} nats per token") for step, loss in _shown(training)]
+
+
+def _size(folder: Path) -> str:
+    return f"The folder holds {sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6:.1f} MB."
+
+
 def _told(training: dict[str, Any], name: str) -> str:
     recipe = training["recipe"]
-    done, steps = training["steps_done"], recipe["steps"]
+    done, steps = training["steps_done"], recipe["steps"] + recipe.get("again", 0)
     unfinished = "" if done == steps else f" of {steps:,} planned: the training was not finished"
     return (
         f"{recipe['layers']} layers, d_model {recipe['width']}, {recipe['heads']} query and {recipe['kv_heads']} "
@@ -104,12 +116,16 @@ def _time(training: dict[str, Any]) -> str:
 
 
 def _losses(training: dict[str, Any]) -> list[str]:
-    """The loss at ten steps on the way."""
-    held = [(int(step), loss) for step, loss in training.get("losses", {}).items()]
-    shown = held[len(held) // 10 - 1 :: max(1, len(held) // 10)] if len(held) >= 10 else held
+    shown = _shown(training)
     lines = [["step", *(f"{step:,}" for step, _ in shown)], ["---"] * (len(shown) + 1)]
     lines.append(["loss (nats per token)", *(f"{loss:.3f}" for _, loss in shown)])
     return ["\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"] if shown else []
+
+
+def _shown(training: dict[str, Any]) -> list[tuple[int, float]]:
+    """The loss at ten steps on the way."""
+    held = [(int(step), loss) for step, loss in training.get("losses", {}).items()]
+    return held[len(held) // 10 - 1 :: max(1, len(held) // 10)] if len(held) >= 10 else held
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

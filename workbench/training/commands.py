@@ -1,4 +1,4 @@
-"""The commands `train-world`, `world-text` and `evaluate-world`; what they need is imported when they run."""
+"""The commands that train, rehearse, write and evaluate the small world; what they need is imported when they run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +30,28 @@ def train_world(
     print_line(f"model: {folder}")
 
 
+def rehearse_world(
+    name: Annotated[str, typer.Argument(help="world, or world-history.")] = "world-history",
+    steps: Annotated[int, typer.Option(min=50, help="Steps to take; a multiple of 50.")] = 50,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile first, if the training did.")] = False,
+) -> None:
+    """Train a bundled model anew for its first steps, and compare the losses with those that it had."""
+    from workbench.model import choose_device
+    from workbench.training.rehearsal import TOLERANCE, rehearse
+
+    with progress_bars():
+        found = rehearse(name, steps, choose_device(device), compiled)
+    print_table(
+        ["steps", "loss as shipped", "loss now"],
+        [[f"to {step:,}", f"{told:.4f}", f"{now:.4f}"] for step, (told, now) in found.losses.items()],
+    )
+    print_line(f"tokenizer: {'the same' if found.same_words else 'another'}")
+    print_line(f"largest difference: {found.largest_gap:.4f} nats per token (tolerance {TOLERANCE})")
+    if not found.reproduced:
+        raise typer.Exit(1)
+
+
 def world_text(
     file: Annotated[Path, typer.Argument(help="The text file to write, such as world.txt.")],
     documents: Annotated[int, typer.Option(min=1, help="How many documents.")] = 20_000,
@@ -56,6 +78,8 @@ def evaluate_world(
 
     from workbench.answers import print_json
     from workbench.model import load
+    from workbench.sources import find_source
+    from workbench.training.card import training_table
     from workbench.training.evaluation import COLUMNS, evaluate, score_row
 
     if save and task:
@@ -67,6 +91,7 @@ def evaluate_world(
     if as_json:
         print_json([asdict(score) for score in scores])
     else:
+        print_table(["", ""], training_table(Path(find_source(model).place)))
         print_table(COLUMNS, map(score_row, scores))
     if save:
         _save(model, scores)

@@ -21,11 +21,13 @@ class Learner:
     Attributes:
         model: the Hugging Face model, in fp32.
         step: how many steps were taken.
+        compiled: whether the model is compiled.
     """
 
     def __init__(self, recipe: Recipe, vocabulary: int, device: torch.device, compiled: bool = False):
         self.recipe = recipe
         self.step = 0
+        self.compiled = compiled
         self._device = device
         self.model = new_model(recipe, vocabulary).to(device)
         matrices = [weight for weight in self.model.parameters() if weight.ndim > 1]

@@ -1,6 +1,7 @@
 """Training: rows of the small world in, a Hugging Face folder out; stopped at any time, it goes on where it was."""
 
 import json
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -37,6 +38,7 @@ def train(
     compiled: bool = False,
     workers: int = 0,
     save_every: float = 120.0,
+    until: int | None = None,
 ) -> Path:
     """Train a model, or go on with the training in this folder.
 
@@ -50,6 +52,7 @@ def train(
         compiled: compile the model first (needs a C++ compiler; faster after half a minute).
         workers: processes that write the text ahead; 0 writes it between the steps. A GPU needs some.
         save_every: seconds between two states on disk.
+        until: the step to stop at; else the last of the recipe.
 
     Returns:
         The folder, which `load` reads.
@@ -67,7 +70,7 @@ def train(
         learner.restore(str(progress / STATE))
     log = _Log(progress / LOSSES, learner.step)
     saved = time.monotonic()
-    steps = range(learner.step, recipe.total)
+    steps = range(learner.step, recipe.total if until is None else until)
     stream = DataLoader(
         _Steps(lambda step: rows_at(world, encode, start, recipe, step)),
         batch_size=None,
@@ -82,8 +85,8 @@ def train(
         if time.monotonic() - saved > save_every:
             _save(learner, log, out)
             saved = time.monotonic()
-    if recipe.total in recipe.history:
-        export(learner, out, step=recipe.total)
+    if learner.step in recipe.history:
+        export(learner, out, step=learner.step)
     _save(learner, log, out)
     draw_losses(progress / LOSSES, progress / PLOT)
     return out
@@ -130,8 +133,17 @@ def _save(learner: Learner, log: "_Log", out: Path) -> None:
         "loss": log.recent(),
         "losses": log.by_steps(),
         "seconds": round(log.seconds(), 1),
+        "hardware": _hardware(learner),
     }
     replace_file(out / "training.json", (json.dumps(story, indent=2) + "\n").encode())
+
+
+def _hardware(learner: Learner) -> str:
+    """What the last part of a training ran on."""
+    place = next(learner.model.parameters()).device
+    device = torch.cuda.get_device_name(place) if place.type == "cuda" else f"{platform.machine()} {place.type}"
+    threads = f", {torch.get_num_threads()} thread(s)" if place.type == "cpu" else ""
+    return f"{device}{threads}, torch {torch.__version__}{', compiled' if learner.compiled else ''}"
 
 
 class _Log:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from workbench.hops import TwoHop
@@ -177,10 +176,9 @@ def _passes(model: Model, prompts: Prompts) -> Iterable[tuple[list[int], Tensor,
 
 
 def score_two_hops(model: Model, world: World) -> list[Score]:
-    """How often two-hop questions are answered, with and without a bridge that the lens sees.
+    """How often two-hop questions are answered, with and without a bridge that the lens sees (`bridges_seen`).
 
-    The latent hop counts as solved where, at the last token that describes the bridge, the lens ranks the bridge's
-    first token among the ten best in any layer. Only questions whose single hops are both answered count.
+    Only questions whose single hops are both answered count.
     """
     scores = []
     for told, label in ((True, "told in training"), (False, "never told")):
@@ -188,16 +186,14 @@ def score_two_hops(model: Model, world: World) -> list[Score]:
         known = _both_hops_known(model, hops)
         asked = [hop for hop, both in zip(hops, known, strict=True) if both]
         answered = right(model, (Prompt(hop.prompt, f" {hop.answer[0]}") for hop in asked))
-        solved = [rank <= _LATENT_RANK for rank in bridge_ranks(model, asked)]
+        seen, chance = bridges_seen(model, world, asked)
         scores.append(_score(f"two hops {label}", answered))
-        scores.append(_score(f"two hops {label}: latent hop solved", [float(yes) for yes in solved]))
+        scores.append(_score(f"two hops {label}: latent hop solved", [float(yes) for yes in seen]))
+        scores.append(_score(f"two hops {label}: the same of another name (control)", [float(yes) for yes in chance]))
         for wanted, words in ((True, "latent hop solved"), (False, "latent hop not solved")):
-            part = [value for value, yes in zip(answered, solved, strict=True) if yes == wanted]
+            part = [value for value, yes in zip(answered, seen, strict=True) if yes == wanted]
             scores.append(_score(f"two hops {label}: answered, {words}", part))
     return scores
-
-
-_LATENT_RANK = 10
 
 
 def _both_hops_known(model: Model, hops: Sequence[TwoHop]) -> list[bool]:
@@ -206,19 +202,28 @@ def _both_hops_known(model: Model, hops: Sequence[TwoHop]) -> list[bool]:
     return [bool(one and two) for one, two in zip(first, second, strict=True)]
 
 
-def bridge_ranks(model: Model, hops: Sequence[TwoHop]) -> list[int]:
-    """The best rank, over the layers, of the bridge's first token at the end of its description (1 is the best)."""
-    sites = [Site("resid_post", layer) for layer in range(model.shape.n_layers)]
-    best = []
+def bridges_seen(model: Model, world: World, hops: Sequence[TwoHop]) -> tuple[list[bool], list[bool]]:
+    """Whether the lens sees the bridge of each question, and whether it sees another name in the same way.
+
+    Seen is a name that the lens puts before all others of its kind (all towns, all countries, ...), in any layer but
+    the last, at the end of the bridge's description or at the end of the question. Names count by their first token.
+    The other name is the one after the bridge in the order of its kind: what chance would give.
+    """
+    sites = [Site("resid_post", layer) for layer in range(model.shape.n_layers - 1)]
+    seen: tuple[list[bool], list[bool]] = ([], [])
     for hop in hops:
-        seen = trace(model, hop.prompt, sites)
-        start = hop.prompt.index(hop.first)
-        position = model.tokens(hop.prompt).between(0, start, start + len(hop.first))[-1]
-        token = model.tokenizer(f" {hop.bridge[0]}", add_special_tokens=False)["input_ids"][0]
-        streams = torch.stack([seen[site][0, position] for site in sites])
-        best.append(_best_rank(read_out(model.bridge, streams), token))
-    return best
+        kept = trace(model, hop.prompt, sites)
+        end = hop.prompt.index(hop.first) + len(hop.first)
+        described = model.tokens(hop.prompt).between(0, end - len(hop.first), end)[-1]
+        streams = torch.stack([kept[site][0, [described, -1]] for site in sites])
+        tokens = [_first_token(model, name) for name in sorted(set(world.facts[hop.relations[0]].values()))]
+        kind = list(dict.fromkeys(tokens))
+        place = kind.index(_first_token(model, hop.bridge[0]))
+        first = set(read_out(model.bridge, streams)[..., kind].argmax(-1).flatten().tolist())
+        seen[0].append(place in first)
+        seen[1].append((place + 1) % len(kind) in first)
+    return seen
 
 
-def _best_rank(logits: Float[Tensor, "layer vocab"], token: int) -> int:
-    return int((logits > logits[:, token, None]).sum(-1).min()) + 1
+def _first_token(model: Model, name: str) -> int:
+    return model.tokenizer(f" {name}", add_special_tokens=False)["input_ids"][0]

@@ -93,7 +93,7 @@ class Recipe:
 
 
 RECIPES = {
-    "world": Recipe("world", layers=6, width=256, mlp=512, heads=8, kv_heads=4, steps=9_000, again=8_000),
+    "world": Recipe("world", layers=6, width=256, mlp=512, heads=8, kv_heads=4, steps=9_000, again=6_500),
     "world-history": Recipe(
         "world-history",
         layers=2,

@@ -10,9 +10,11 @@ import torch
 
 from workbench.catalog import run
 from workbench.coders import load_coders, load_named_or_own
+from workbench.examples import example, example_runs
 from workbench.model import load
 from workbench.prompts import Needles, Prompt, Prompts, data_folder
 from workbench.sources import BUNDLED, checkpoints, known_names
+from workbench.tour import itinerary
 from workbench.training.card import CARD, EVALUATION, HISTORY, write_card
 from workbench.training.evaluation import evaluate
 from workbench.training.history import attention_scores
@@ -96,6 +98,17 @@ def test_the_transcoders_of_the_world_lose_little():
     (row,) = run("transcoder_quality", model, Prompts(told[:20]), coders="world", layers=(5,)).tables["quality"]
     assert row["explained_variance"] > 0.9
     assert row["cross_entropy"] - row["original"] < 0.2
+
+
+@with_world
+def test_the_examples_ablate_the_heads_and_show_the_neuron_that_they_found():
+    found = {run.analysis: example(run.id) for run in example_runs()}
+    visits = {visit.analysis: visit for visit in itinerary(load("world"))}
+    assert set(found) == set(visits)
+    for name in ("edited_generation", "neuron_activity"):
+        knobs = visits[name].knobs_after(found)
+        assert {knob: found[name].params[knob] for knob in knobs} == knobs
+    assert found["edited_generation"].params["edits"].startswith("zero L")
 
 
 @pytest.mark.skipif(not SHIPPED, reason="no model is trained")

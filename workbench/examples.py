@@ -63,14 +63,15 @@ def make_examples(model: Subject, folder: Path) -> Iterator[Run]:
     Raises:
         ValueError: a self-check of an example failed, or all together are too large.
     """
-    runs = []
+    runs: list[Run] = []
+    found: dict[str, Result] = {}
     for visit in itinerary(model):
-        knobs: dict[str, Any] = {**visit.knobs}
-        result = run(visit.analysis, model, *visit.inputs, **knobs)
+        result = run(visit.analysis, model, *visit.inputs, **visit.knobs_after(found))
         if not result.passed:
             failed = [check.name for check in result.checks if not check.passed]
             raise ValueError(f"the example of {visit.analysis} failed its check: {', '.join(failed)}")
         result.save(folder / visit.analysis)
+        found[visit.analysis] = result
         runs.append(_line(visit.analysis, result))
         yield runs[-1]
     total = sum(one.bytes for one in runs)

@@ -1,7 +1,7 @@
 """The tour: every headline analysis on a model that is already here, one line of finding each, one report."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,6 @@ from workbench.store import Store
 
 BUNDLED_MODEL = "world"
 PLANTED_MODEL = "planted:tour"
-_COPIERS = "; ".join(f"zero {head}" for head in ("L5.H0", "L5.H1", "L5.H7", "L5.H6", "L4.H5"))
-"""The heads of the bundled model that the tour has found to retrieve when it comes to ablating them."""
 REPORT_FILE = "tour.html"
 
 
@@ -31,13 +29,22 @@ class Stop:
     result: Result
 
 
+Found = Mapping[str, Result]
+"""What the analyses before have found, by their name."""
+
+
 @dataclass(frozen=True)
 class Visit:
-    """Where the tour goes: an analysis, what it is given, and its knobs."""
+    """Where the tour goes: an analysis, what it is given, its knobs, and those that follow from what was found."""
 
     analysis: str
     inputs: tuple[Any, ...]
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    follow: Callable[[Found], Mapping[str, Any]] | None = None
+
+    def knobs_after(self, found: Found) -> dict[str, Any]:
+        """All its knobs, once the analyses before it have found something."""
+        return {**self.knobs, **(self.follow(found) if self.follow else {})}
 
 
 def tour_model() -> str:
@@ -58,13 +65,13 @@ def tour(model: Subject, folder: Path, store: Store, fresh: bool = False) -> Ite
     Yields:
         A stop after each analysis, so that whoever shows the tour can speak at once.
     """
-    results = []
+    found: dict[str, Result] = {}
     for visit in itinerary(model):
         begun = time.perf_counter()
-        result = run(visit.analysis, model, *visit.inputs, store=store, fresh=fresh, **visit.knobs)
-        results.append(result)
+        result = run(visit.analysis, model, *visit.inputs, store=store, fresh=fresh, **visit.knobs_after(found))
+        found[visit.analysis] = result
         yield Stop(result.title, result.finding, time.perf_counter() - begun, result)
-    report(results, folder / REPORT_FILE)
+    report([*found.values()], folder / REPORT_FILE)
 
 
 def itinerary(model: Subject) -> list[Visit]:
@@ -99,15 +106,27 @@ def _around_the_world() -> list[Visit]:
         Visit("induction_heads", (repeated,)),
         Visit("attention_sinks", (Prompts(repeated[:8]),)),
         Visit("retrieval_heads", (needles,), {"lengths": (200, 400), "depths": (0, 33, 67, 100), "needles_used": 6}),
-        Visit("edited_generation", (asked,), {"edits": _COPIERS, "new_tokens": 6}),
+        Visit("edited_generation", (asked,), {"new_tokens": 6}, _without_retrieval),
         Visit("back_patching", (hops,), {"hops_used": 0, "new_tokens": 3}),
         Visit("attention_knockout", (hops,), {"hops_used": 12}),
         Visit("sublayer_projections", (hops,)),
         Visit("neuron_clamp", (fact,), {"count": 3, "factors": (1, 10)}),
-        Visit("neuron_activity", (fact,), {"layer": 5, "neuron": 316}),
+        Visit("neuron_activity", (fact,), follow=_at_the_strongest_neuron),
         Visit("transcoder_circuit", (year,), {"coders": BUNDLED_MODEL}),
         Visit("circuit_check", (year,), {"coders": BUNDLED_MODEL, "draws": 5}),
     ]
+
+
+def _without_retrieval(found: Found, heads: int = 5) -> dict[str, str]:
+    """The edit that silences the heads that retrieve most."""
+    rows = sorted(found["retrieval_heads"].tables["heads"], key=lambda row: -float(row["score"]))
+    return {"edits": "; ".join(f"zero {row['head']}" for row in rows[:heads])}
+
+
+def _at_the_strongest_neuron(found: Found) -> dict[str, int]:
+    """The neuron that was clamped first."""
+    layer, neuron = str(found["neuron_clamp"].tables["neurons"][0]["neuron"]).split(".")
+    return {"layer": int(layer.removeprefix("L")), "neuron": int(neuron.removeprefix("N"))}
 
 
 def _clean(pairs: Pairs) -> Prompts:

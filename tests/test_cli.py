@@ -19,7 +19,8 @@ from workbench.store import Store
 from workbench.terminal import progress_bars, visible
 
 COMMANDS = ["list", "info", "run", "report", "compare", "runs", "delete", "app", "tour", "doctor"]
-COMMANDS += ["history", "train-world", "rehearse-world", "evaluate-world", "train-transcoders", "build-corpus", "index-features"]
+COMMANDS += ["history", "train-world", "rehearse-world", "evaluate-world", "train-transcoders", "train-sae"]
+COMMANDS += ["build-corpus", "index-features"]
 HEAVY = ["torch", "transformers", "transformer_lens", "sae_lens", "pandas", "plotly", "streamlit"]
 
 FAILING = """

@@ -80,6 +80,21 @@ def test_planted_features_are_found_again(recipe: Recipe) -> None:
     assert float(gap) == pytest.approx(float(missed), abs=0.05), "the finished coder works on activations as they are"
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_decoding_the_active_rows_alone_is_the_dense_decoding(skip: bool) -> None:
+    """The same losses to 1e-6 over many steps, and the same coder at the end; k is so large that zeros are kept too."""
+    planted, recipe = PlantedPairs(), Recipe(width=64, k=40, steps=60, batch=128, buffer=128, skip=skip, dead_after=500)
+    first = planted.draw(512)
+    few, dense = Learner(recipe, 0, first), Learner(recipe, 0, first)
+    dense._predict_few = dense._predict
+    for _ in range(recipe.steps):
+        pairs = planted.draw(recipe.batch)
+        assert float(few.learn(pairs)) == pytest.approx(float(dense.learn(pairs)), abs=1e-6)
+    assert few.seen() == pytest.approx(dense.seen(), abs=1e-6)
+    for name, weight in few.finished().tensors.items():
+        torch.testing.assert_close(weight, dense.finished().tensors[name], rtol=0, atol=1e-5)
+
+
 def test_jumprelu_learns_thresholds_that_leave_few_features_active() -> None:
     planted = PlantedPairs()
     recipe = Recipe(width=64, activation="jumprelu", sparsity=0.01, steps=800, batch=512, buffer=512, rate=3e-3)

@@ -1,4 +1,4 @@
-"""From a text file to a folder of transcoders with measured numbers, on the command line and from Python."""
+"""From a text file to a folder of coders with measured numbers, on the command line and from Python."""
 
 import json
 
@@ -7,13 +7,17 @@ import torch
 
 from workbench import load
 from workbench.__main__ import answer
+from workbench.catalog import run
 from workbench.coders import load_coders
-from workbench.coders.training import Recipe
+from workbench.coders.training import Recipe, SAERecipe
 from workbench.model import Model
 from workbench.progress import Cancelled, listening
-from workbench.transcoding.making import STATE, excerpts, make_transcoders, split_documents
+from workbench.prompts import Prompts
+from workbench.transcoding.making import STATE, excerpts, make_sae, make_transcoders, split_documents
 
-SMALL = Recipe(width=48, k=6, steps=150, batch=256, buffer=2048, rate=1e-2, context=32, dead_after=20_000)
+SHARED = {"width": 48, "k": 6, "steps": 150, "batch": 256, "buffer": 2048}
+SHARED |= {"rate": 1e-2, "context": 32, "dead_after": 20_000}
+SMALL = Recipe(**SHARED)
 WORDS = ["red", "green", "blue", "cat", "dog", "owl", "stone", "river", "runs", "sleeps", "flows"]
 
 
@@ -74,6 +78,43 @@ def test_the_command_trains_measures_and_tells(tmp_path, capsys) -> None:
     assert (coder.layer, coder.activation, coder.w_skip is not None) == (1, "jumprelu", True)
     assert answer([*words[:4], "--out", str(tmp_path / "b"), "--skip"]) == 2
     assert "no top-k transcoders with a skip" in capsys.readouterr().err
+    assert answer([*words, "--features", "16"]) == 2
+    assert "is the state of another training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("site", "architecture"), [("resid_post", "batchtopk"), ("mlp_out", "topk")])
+def test_autoencoders_are_measured_and_every_analysis_of_them_reads_the_folder(
+    sparse: Model, tmp_path, site: str, architecture: str
+) -> None:
+    recipe = SAERecipe(**SHARED, site=site, architecture=architecture)
+    page = make_sae(sparse, documents(80, 1), documents(8, 2), recipe, tmp_path / "sae", layers=(1,), measured=200)
+    card = json.loads((tmp_path / "sae" / "card.json").read_text())
+    (row,) = card["quality"]
+    assert row["explained_variance"] > 0.9
+    assert row["kl"] < 0.1
+    assert 0 < row["l0"] < 2 * recipe.k
+    assert f"autoencoders of 48 features at {site}, trained by SAELens" in page.read_text()
+    (coder,) = load_coders(tmp_path / "sae").values()
+    assert (coder.layer, coder.read, coder.write) == (1, site, site)
+    texts = Prompts.of("stone red cat runs", "red stone cat sleeps")
+    for name, knobs in (("sae_features", {}), ("transcoder_quality", {}), ("feature_card", {"layer": 1, "feature": 0})):
+        assert run(name, sparse, texts, coders=str(tmp_path / "sae"), **knobs).passed, name
+
+
+def test_the_command_trains_autoencoders_with_the_loss_in_sight(tmp_path, capsys) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(documents(80, 3)))
+    words = ["train-sae", "planted:sparse_mlp", "--text", str(text), "--out", str(tmp_path / "sae"), "--layer", "1"]
+    words += ["--site", "mlp_out", "--features", "32", "--architecture", "jumprelu", "--steps", "20"]
+    words += ["--batch", "128", "--buffer", "1024", "--measured", "60"]
+    assert answer(words) == 0
+    told = capsys.readouterr()
+    assert "Written by `workbench train-sae`" in told.out
+    assert "step 20 of 20: loss " in told.err
+    (coder,) = load_coders(tmp_path / "sae").values()
+    assert (coder.layer, coder.activation, coder.read) == (1, "jumprelu", "mlp_out")
+    assert answer([*words, "--site", "q"]) == 2
+    assert "a coder at q cannot be saved" in capsys.readouterr().err
     assert answer([*words, "--features", "16"]) == 2
     assert "is the state of another training" in capsys.readouterr().err
 

@@ -20,6 +20,7 @@ _HOME = {
     "greedy": "generate",
     "load_coders": "coders",
     "load_transcoders": "coders",
+    "train_sae": "coders.training",
     "train_transcoders": "coders.training",
     "run": "catalog",
     "analysis": "catalog",

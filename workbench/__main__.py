@@ -28,7 +28,7 @@ from workbench.mistakes import sentence
 from workbench.over_steps import history
 from workbench.terminal import print_error, print_line, print_table, progress_bars, waiting
 from workbench.training.commands import evaluate_world, rehearse_world, train_world, world_text
-from workbench.transcoding.commands import build_corpus, train_transcoders
+from workbench.transcoding.commands import build_corpus, train_sae, train_transcoders
 
 if TYPE_CHECKING:
     from workbench.model import Model
@@ -206,6 +206,7 @@ commands.command("history", context_settings={"ignore_unknown_options": True})(h
 commands.command("train-world")(train_world)
 commands.command("rehearse-world")(rehearse_world)
 commands.command("train-transcoders")(train_transcoders)
+commands.command("train-sae")(train_sae)
 commands.command("build-corpus")(build_corpus)
 commands.command("index-features")(index_features)
 commands.command("world-text")(world_text)

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from coding import D_MODEL, WIDTH, crossing_coders, random_coders
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from workbench.analyses.transcoder_quality import transcoder_quality
-from workbench.coders import Transcoder, Transcoders, save_circuit_tracer, save_saelens
+from workbench.analyses.transcoder_quality.pareto import fronts
+from workbench.coders import Transcoder, Transcoders, load_coders, save_circuit_tracer, save_saelens
 from workbench.model import Model, load
 from workbench.prompts import Prompts
 from workbench.tracer import trace
@@ -132,6 +135,53 @@ def test_sets_are_compared_and_neither_scale_nor_format_matters(tiny_model: Mode
     assert [(row["coders"], row["layer"]) for row in result.tables["quality"]] == [
         (str(folder), layer) for folder in folders for layer in ("0", "1", "all")
     ]
+
+
+def test_the_front_holds_the_sets_that_no_other_beats(sparse: Model, tmp_path) -> None:
+    """The exact coders; the same with every feature twice at half its strength; and the same with few features left."""
+    exact = load_coders("planted:sparse_mlp")
+    twice = {
+        layer: replace(
+            one,
+            w_enc=one.w_enc.repeat(2, 1),
+            b_enc=one.b_enc.repeat(2),
+            w_dec=one.w_dec.repeat(2, 1) / 2,
+        )
+        for layer, one in exact.items()
+    }
+    few = {
+        layer: replace(one, w_enc=one.w_enc[:2], b_enc=one.b_enc[:2], w_dec=one.w_dec[:2])
+        for layer, one in exact.items()
+    }
+    folders = [
+        str(save_saelens(Transcoders(name, layers), tmp_path / name))
+        for name, layers in (("twice", twice), ("exact", exact.layers), ("few", few))
+    ]
+    result = transcoder_quality(sparse, PLANTED, coders=",".join(folders))
+    points = {(row["coders"], row["layer"]): row for row in result.tables["pareto"]}
+    l0 = [points[folder, "all"]["l0"] for folder in folders]
+    assert l0[0] == pytest.approx(2 * l0[1]), "by construction"
+    for column in ("on_variance_front", "on_loss_front"):
+        assert [points[folder, "all"][column] for folder in folders] == [0, 1, 1]
+    assert f"on L0 and explained variance {folders[2]}, {folders[1]};" in result.finding
+    (drawn, _) = (view for view in result.views if getattr(view, "table", "") == "pareto")
+    cloud = result.figure(result.views.index(drawn)).data[0]
+    assert list(cloud.marker.color) == [row["on_variance_front"] for row in result.tables["pareto"]]
+    alone = transcoder_quality(sparse, PLANTED)
+    assert "pareto" not in alone.tables, "one set has no rival"
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8))
+def test_a_set_is_beaten_by_no_worse_and_somewhere_better(points: list[tuple[int, int]]) -> None:
+    rows = [
+        {"coders": str(place), "layer": "3", "l0": float(l0), "explained_variance": float(gain), "loss_recovered": None}
+        for place, (l0, gain) in enumerate(points)
+    ]
+    found = fronts(rows)
+    for (l0, gain), row in zip(points, found, strict=True):
+        better = [(a, b) for a, b in points if (a < l0 and b >= gain) or (a <= l0 and b > gain)]
+        assert row["on_variance_front"] == (not better)
+        assert row["on_loss_front"] == 0, "where there is nothing to recover, nobody wins"
 
 
 def test_cross_layer_coders_are_scored_with_what_earlier_layers_write(tiny_model: Model, tmp_path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Activation = Literal["relu", "topk", "jumprelu"]
@@ -88,9 +88,16 @@ class Transcoder:
         if self.threshold is not None:
             return values * (pre > self.threshold)
         if self.activation == "topk":
-            kept = values.topk(min(self.k or 0, self.width), dim=-1)
-            return torch.zeros_like(values).scatter(-1, kept.indices, kept.values)
+            kept, places = self.strongest(values)
+            return torch.zeros_like(values).scatter(-1, places, kept)
         return values
+
+    def strongest(
+        self, values: Float[Tensor, "... feature"]
+    ) -> tuple[Float[Tensor, "... rank"], Int[Tensor, "... rank"]]:
+        """The k largest values, and which features they are of."""
+        kept = values.topk(min(self.k or 0, self.width), dim=-1)
+        return kept.values, kept.indices
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... feature"]:
         """The feature values at what is read; nearly all of them are 0."""
@@ -103,7 +110,13 @@ class Transcoder:
             z: feature values.
             x: what was read, which only the skip needs.
         """
-        predicted = z @ self.w_dec + self.b_dec
+        return self.completed(z @ self.w_dec, x)
+
+    def completed(
+        self, written: Float[Tensor, "... d_out"], x: Float[Tensor, "... d_in"]
+    ) -> Float[Tensor, "... d_out"]:
+        """The prediction from what the features write: with the bias, and the skip from what was read."""
+        predicted = written + self.b_dec
         return predicted if self.w_skip is None else predicted + x.to(self.w_skip.dtype) @ self.w_skip.T
 
     def predict(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:

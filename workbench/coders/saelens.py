@@ -1,4 +1,4 @@
-"""Coders in the files of SAELens, and its releases: the only file that imports sae_lens."""
+"""Coders in the files of SAELens, and its releases: only this file and SAELens' trainer know sae_lens."""
 
 import json
 import warnings
@@ -29,8 +29,8 @@ _ACTIVATIONS: dict[str, Any] = {
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Without SAELens' advice about HookedTransformer and about its own old names, of which nothing is used here."""
+def quiet() -> Generator[None]:
+    """A block without SAELens' advice about HookedTransformer and about its own old names, neither of which is used."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -47,10 +47,10 @@ def read_saelens(folder: Path) -> tuple[Transcoder, str]:
     Raises:
         ValueError: an architecture or a preprocessing of activations that is not supported.
     """
-    with _quiet():
+    with quiet():
         from sae_lens import SAE
 
-        return _convert(SAE.load_from_disk(folder, device="cpu"), str(folder))
+        return convert(SAE.load_from_disk(folder, device="cpu"), str(folder))
 
 
 def read_release(name: str) -> Transcoders:
@@ -59,7 +59,7 @@ def read_release(name: str) -> Transcoders:
     Raises:
         ValueError: there is no such release or id, or it cannot be fetched.
     """
-    with _quiet():
+    with quiet():
         from sae_lens import SAE
         from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
@@ -73,11 +73,11 @@ def read_release(name: str) -> Transcoders:
         some = ", ".join(list(known[release].saes_map)[:5])
         raise ValueError(f"release {release} has no coder {identity!r}: it has {some}, ...")
     try:
-        with _quiet():
+        with quiet():
             found = SAE.from_pretrained(release, identity, device="cpu")
     except OSError as error:
         raise ValueError(f"{name} could not be fetched from the Hugging Face hub: {error}") from error
-    coder, model = _convert(found, name)
+    coder, model = convert(found, name)
     return Transcoders(name, {coder.layer: coder}, {"layout": "SAELens release", "model": model})
 
 
@@ -97,8 +97,16 @@ def save_saelens(coders: Transcoders, folder: str | Path) -> Path:
     return folder
 
 
-def _convert(found: Any, source: str) -> tuple[Transcoder, str]:
-    """A coder of SAELens as ours. Its encoder is [d_in, feature], and top-k comes before its ReLU."""
+def convert(found: Any, source: str) -> tuple[Transcoder, str]:
+    """A coder of SAELens as ours, and its model's name. Its encoder is [d_in, feature], and top-k precedes its ReLU.
+
+    Args:
+        found: a `sae_lens.SAE`.
+        source: how an error names it.
+
+    Raises:
+        ValueError: an architecture, a place or a preprocessing of activations that is not supported.
+    """
     cfg = found.cfg
     architecture = cfg.architecture()
     if architecture not in _ACTIVATIONS:

@@ -1,4 +1,4 @@
-"""The card of trained transcoders: what was trained, on what, and how well it does on text that it never saw."""
+"""The card of trained coders: what was trained, on what, and how well it does on text that it never saw."""
 
 import json
 from collections.abc import Mapping
@@ -58,18 +58,16 @@ def _rest(share: float | None) -> float | None:
 def _page(card: Mapping[str, Any]) -> str:
     """The card as a page."""
     recipe, tokens, quality = card["recipe"], card["tokens"], card["quality"]
-    kind = f"top-{recipe['k']}" if recipe["activation"] == "topk" else recipe["activation"]
-    skip = " with a skip" if recipe["skip"] else ""
+    title, what, command = _autoencoders(recipe) if "site" in recipe else _transcoders(recipe)
     lines = [
-        f"# Transcoders of {card['model']}",
+        f"# {title} of {card['model']}",
         "",
-        f"{kind} transcoders{skip} of {recipe['width']:,} features, from what each MLP reads to what it adds to the "
-        f"stream. Trained for {recipe['steps']:,} steps of {recipe['batch']:,} tokens out of a text of "
+        f"{what}. Trained for {recipe['steps']:,} steps of {recipe['batch']:,} tokens out of a text of "
         f"{tokens['corpus']:,} tokens; measured on {card['measured_on']['tokens']:,} tokens of text that was held out.",
         "",
-        f"Cross-entropy of the model itself: {quality[-1]['original']:.3f} nats. Where `all` stands, the MLPs of all "
-        "these layers were replaced at once. FVU is the share of variance that is missed; loss recovered is 1 where "
-        "nothing is lost, and 0 where the coder is no better than an MLP that is silent.",
+        f"Cross-entropy of the model itself: {quality[-1]['original']:.3f} nats. Where `all` stands, all these layers "
+        "were replaced at once. FVU is the share of variance that is missed; loss recovered is 1 where nothing is "
+        "lost, and 0 where the coder is no better than zeros in the place of what it predicts.",
         "",
         "| " + " | ".join(name.replace("_", " ") for name in _COLUMNS) + " |",
         "|" + "---|" * len(_COLUMNS),
@@ -77,4 +75,22 @@ def _page(card: Mapping[str, Any]) -> str:
     for row in quality:
         cells = ("-" if row[name] is None else form.format(row[name]) for name, form in _COLUMNS.items())
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "Written by `workbench train-transcoders`; every number was measured.", ""])
+    return "\n".join([*lines, "", f"Written by `workbench {command}`; every number was measured.", ""])
+
+
+def _transcoders(recipe: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What transcoders are called, what they are, and which command trained them."""
+    kind = f"top-{recipe['k']}" if recipe["activation"] == "topk" else recipe["activation"]
+    skip = " with a skip" if recipe["skip"] else ""
+    size = f"{recipe['width']:,} features"
+    what = f"{kind} transcoders{skip} of {size}, from what each MLP reads to what it adds to the stream"
+    return "Transcoders", what, "train-transcoders"
+
+
+def _autoencoders(recipe: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The same of autoencoders."""
+    architecture, k = recipe["architecture"], recipe["k"]
+    kinds = {"topk": f"top-{k}", "batchtopk": f"batch-top-{k} (saved as jumprelu)", "standard": "ReLU"}
+    kind = kinds.get(architecture, architecture)
+    what = f"{kind} autoencoders of {recipe['width']:,} features at {recipe['site']}, trained by SAELens"
+    return "Sparse autoencoders", what, "train-sae"

@@ -1,7 +1,7 @@
-"""The commands `build-corpus` and `train-transcoders`; what they need is imported when they run."""
+"""The commands `build-corpus`, `train-transcoders` and `train-sae`; what they need is imported when they run."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,22 +49,78 @@ def train_transcoders(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
 ) -> None:
     """Train transcoders of a model's MLPs, all layers in one pass over the text, and measure them."""
-    from workbench.coders.training import Recipe, read_documents
-    from workbench.knobs import Knob
-    from workbench.model import load
-    from workbench.transcoding.making import make_transcoders, split_documents
+    from workbench.coders.training import Recipe
+    from workbench.transcoding.making import make_transcoders
 
-    chosen: Any = () if layers == "all" else Knob("layers", "tuple[int, ...]", ()).parse(layers)
     recipe = Recipe(
         **{"width": features, "activation": architecture, "k": k, "skip": skip, "sparsity": sparsity},
         **{"steps": steps, "batch": batch, "buffer": buffer, "context": context, "rate": rate, "seed": seed},
     )
+    source = {"model": model, "dtype": dtype, "device": device, "text": text, "held_out": held_out}
+    _make(make_transcoders, recipe, out, layers, measured, **source)
+
+
+def train_sae(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, bundled name or planted:<name>.")],
+    text: Annotated[Path, typer.Option(help="Text to learn from; an empty line ends a document.")],
+    out: Annotated[Path, typer.Option(help="Folder of the coders; a stopped training in it goes on.")],
+    held_out: Annotated[Path | None, typer.Option(help="Text to measure on; else every 50th document.")] = None,
+    layers: Annotated[str, typer.Option("--layers", "--layer", help="all, or layers such as 9 or 0-5,8.")] = "all",
+    site: Annotated[str, typer.Option(help="resid_post, resid_pre, resid_mid, mlp_out, attn_out, ...")] = "resid_post",
+    architecture: Annotated[
+        Literal["topk", "batchtopk", "jumprelu", "standard"], typer.Option(help="As SAELens names them.")
+    ] = "topk",
+    features: Annotated[int, typer.Option(min=1, help="Features of each layer.")] = 4096,
+    k: Annotated[int, typer.Option(min=1, help="Active features of topk and batchtopk.")] = 32,
+    sparsity: Annotated[float, typer.Option(help="SAELens' l1 (standard) or l0 (jumprelu) coefficient.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=1, help="Batches to learn from.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Tokens in a batch.")] = 1024,
+    buffer: Annotated[int, typer.Option(min=1, help="Tokens that are shuffled together.")] = 65_536,
+    context: Annotated[int, typer.Option(min=2, help="Tokens in a row of text.")] = 128,
+    rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the order of the text.")] = 0,
+    measured: Annotated[int, typer.Option(min=1, help="Held-out tokens to measure on.")] = 10_000,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16, of the model.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
+) -> None:
+    """Train sparse autoencoders at a site of a model by SAELens' own trainer, and measure them."""
+    from workbench.coders.training import SAERecipe
+    from workbench.transcoding.making import make_sae
+
+    recipe = SAERecipe(
+        **{"site": site, "architecture": architecture, "width": features, "k": k, "sparsity": sparsity},
+        **{"steps": steps, "batch": batch, "buffer": buffer, "context": context, "rate": rate, "seed": seed},
+    )
+    source = {"model": model, "dtype": dtype, "device": device, "text": text, "held_out": held_out}
+    _make(make_sae, recipe, out, layers, measured, **source)
+
+
+def _make(
+    make: Callable[..., Path],
+    recipe: Any,
+    out: Path,
+    layers: str,
+    measured: int,
+    *,
+    model: str,
+    dtype: str | None,
+    device: str,
+    text: Path,
+    held_out: Path | None,
+) -> None:
+    """Load the model and the text, train and measure with bars, and print the card."""
+    from workbench.coders.training import read_documents
+    from workbench.knobs import Knob
+    from workbench.model import load
+    from workbench.transcoding.making import split_documents
+
+    chosen: Any = () if layers == "all" else Knob("layers", "tuple[int, ...]", ()).parse(layers)
     documents = read_documents(text)
     apart = split_documents(documents) if held_out is None else (documents, read_documents(held_out))
     with waiting(f"loading {model}"):
         subject = load(model, dtype=dtype, device=device)
     with progress_bars(), _told_numbers():
-        page = make_transcoders(subject, *apart, recipe, out, layers=chosen, measured=measured)
+        page = make(subject, *apart, recipe, out, layers=chosen, measured=measured)
     for line in page.read_text(encoding="utf-8").splitlines():
         print_line(line)
     print_line(f"coders: {out}")

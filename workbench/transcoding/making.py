@@ -1,10 +1,10 @@
-"""Train transcoders, write them as SAELens reads them, and measure them on text that they never saw."""
+"""Train coders, write them as SAELens reads them, and measure them on text that they never saw."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workbench.coders import save_saelens
-from workbench.coders.training import Recipe, train_transcoders
+from workbench.coders import Transcoders, save_saelens
+from workbench.coders.training import Recipe, SAERecipe, train_sae, train_transcoders
 from workbench.coders.training.texts import token_rows
 from workbench.model import Model
 from workbench.prompts import Prompts
@@ -58,10 +58,36 @@ def make_transcoders(
     """
     if recipe.activation == "topk" and recipe.skip:
         raise ValueError("SAELens has no top-k transcoders with a skip: take relu or jumprelu, or leave the skip out")
-    prompts = excerpts(model, held_out, recipe.context, measured)
-    coders = train_transcoders(model, documents, recipe, layers=layers, state=folder / STATE)
+
+    def train() -> Transcoders:
+        return train_transcoders(model, documents, recipe, layers=layers, state=folder / STATE)
+
+    return _make(train, model, excerpts(model, held_out, recipe.context, measured), folder)
+
+
+def make_sae(
+    model: Model,
+    documents: Sequence[str],
+    held_out: Sequence[str],
+    recipe: SAERecipe,
+    folder: Path,
+    *,
+    layers: tuple[int, ...] = (),
+    measured: int = 10_000,
+) -> Path:
+    """Train sparse autoencoders by SAELens, save and measure them; all else is as in `make_transcoders`."""
+
+    def train() -> Transcoders:
+        return train_sae(model, documents, recipe, layers=layers, state=folder / STATE)
+
+    return _make(train, model, excerpts(model, held_out, recipe.context, measured), folder)
+
+
+def _make(train: Callable[[], Transcoders], model: Model, held_out: Prompts, folder: Path) -> Path:
+    """Train, save and measure; the text that is measured on is there before, so that it is refused in time."""
+    coders = train()
     save_saelens(coders, folder)
-    return write_card(model, coders, folder, prompts)
+    return write_card(model, coders, folder, held_out)
 
 
 def excerpts(model: Model, documents: Sequence[str], context: int, tokens: int) -> Prompts:

@@ -5,7 +5,8 @@ alone, then all at once; zero and mean ablation show how much there was to lose.
 Score. L0: features active on a token. Explained variance = 1 - FVU, the share of the output's variance about its
 mean; 1 is exact, 0 is what the mean gets. Loss recovered = (CE zero - CE coder) / (CE zero - CE original); 1 is
 no harm, 0 is no better than nothing. KL(original || replaced) in nats. Density: share of tokens on which a
-feature is active; dead: active on none of these tokens.
+feature is active; dead: active on none of these tokens. Of several sets, one is on the Pareto front of a layer where
+no other has as low an L0 and as much explained variance (or loss recovered).
 Differs from the paper. The first position, a sink in most models, is spared and not scored unless asked for;
 explained variance is over all tokens together, not a mean of ratios.
 Beware. Dead features of a short text may live on another text. With all layers replaced, each coder reads a stream
@@ -38,8 +39,8 @@ def transcoder_quality(
         model: a loaded model.
         prompts: texts such as those on which the coders were trained, the more the better.
         coders: a folder of SAELens, circuit-tracer, sparsify or Gemma Scope; `saelens:<release>/<id>`; or
-            `planted:sparse_mlp`. Several sets with commas between them are compared. Empty for those that
-            come with a planted model.
+            `planted:sparse_mlp`. Several sets with commas between them (such as one for each k) are compared.
+            Empty for those that come with a planted model.
         layers: which layers to replace; all that the coders have by default.
         skip_first: leave the first position as it is and out of the scores.
         top: how many of the densest features of each layer to list, 0 or more.
@@ -47,7 +48,8 @@ def transcoder_quality(
     Returns:
         Result with `l0`, `explained_variance`, `unexplained` and `dead` (component, layer), `cross_entropy` and
         `kl` (component, layer) where the last layer stands for all at once, `loss_recovered` beside them,
-        `density` (component, layer, rank), and the tables `quality` and `densest_features`.
+        `density` (component, layer, rank), and the tables `quality`, `densest_features` and, of several sets,
+        `pareto`.
     """
     if top < 0:
         raise ValueError(f"top must be 0 or more, found {top}")

@@ -1,9 +1,11 @@
 """What the measurements say: arrays, tables, pictures, checks and a sentence."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
+from workbench.analyses.transcoder_quality import pareto
 from workbench.analyses.transcoder_quality.measuring import Measured
 from workbench.model import Model
 from workbench.result import Check, Named, Result
@@ -21,11 +23,13 @@ def tell(model: Model, measured: Measured, top: int) -> Result:
     rows = _quality(measured, arrays)
     densest = _densest(measured, top)
     tables = {"quality": rows} | ({"densest_features": densest} if densest else {})
+    if len(measured.conditions.sets) > 1:
+        tables["pareto"] = pareto.fronts(rows)
     return Result(
         arrays=arrays,
         tables=tables,
         scalars=_scalars(rows[-1], measured),
-        views=_views(measured, bool(densest)),
+        views=_views(measured, tables),
         finding=_finding(measured, rows, arrays),
         notes=_notes(model, measured, arrays),
         checks=_checks(measured),
@@ -122,10 +126,12 @@ def _finding(measured: Measured, rows: list[dict[str, Any]], arrays: dict[str, N
             f"from {loss[0]:.3f} to {row['cross_entropy']:.3f} nats (zero ablation {loss[1]:.3f}, "
             f"mean ablation {loss[2]:.3f}){share}."
         )
+    if len(said) > 1:
+        said.append(pareto.sentence(pareto.fronts(rows), what))
     return " ".join(said)
 
 
-def _views(measured: Measured, lists_features: bool) -> tuple[View, ...]:
+def _views(measured: Measured, tables: Collection[str]) -> tuple[View, ...]:
     several = len(measured.conditions.layers) > 1
     views: list[View] = [
         Scatter(
@@ -139,6 +145,8 @@ def _views(measured: Measured, lists_features: bool) -> tuple[View, ...]:
         Bars("cross_entropy", x="layer", series="component", title="Cross-entropy with the layer replaced"),
         Bars("loss_recovered", x="layer", series="component", title="Loss recovered, beside mean ablation"),
     ]
+    if "pareto" in tables:
+        views += pareto.views()
     if several:
         views += [
             Lines("explained_variance", x="layer", series="component", title="Explained variance"),
@@ -148,7 +156,7 @@ def _views(measured: Measured, lists_features: bool) -> tuple[View, ...]:
         Heatmap("density", x="rank", y="layer", title="Feature density by percentile of the features"),
         Table("quality", rows=2 * len(measured.conditions.groups), title="All numbers"),
     ]
-    if lists_features:
+    if "densest_features" in tables:
         views.append(Table("densest_features", title="Features that are active most often"))
     return tuple(views)
 

@@ -1,21 +1,20 @@
-"""Train transcoders of a model's MLPs, all layers in one pass over the texts; stopped, it goes on where it was."""
+"""Train coders, all layers in one pass over the texts; stopped, a training goes on where it was.
 
-from collections.abc import Mapping
-from dataclasses import asdict
+Transcoders of MLPs learn by an algorithm of our own, sparse autoencoders of any site by that of SAELens.
+"""
+
+from functools import partial
 from pathlib import Path
 
 from workbench.coders.coder import Transcoders
-from workbench.coders.training.buffer import Buffer
+from workbench.coders.training.autoencoder import AutoencoderLearner
 from workbench.coders.training.learner import Learner
 from workbench.coders.training.recipe import Recipe as Recipe
-from workbench.coders.training.state import State
-from workbench.coders.training.texts import Texts, digest, token_rows
+from workbench.coders.training.recipe import SAERecipe as SAERecipe
+from workbench.coders.training.teaching import teach
+from workbench.coders.training.texts import Texts
 from workbench.coders.training.texts import read_documents as read_documents
-from workbench.coders.training.watching import Curve
 from workbench.model import Model
-from workbench.progress import Cancelled, track
-from workbench.strict_json import canonical
-from workbench.words import Site
 
 
 def train_transcoders(
@@ -47,42 +46,44 @@ def train_transcoders(
         ValueError: the model has no MLP input or output somewhere, or the state is of another training.
         Cancelled: whoever listens to the progress stopped it; the state is written first.
     """
-    chosen = layers or tuple(range(model.shape.n_layers))
-    for site in (Site(kind, layer) for kind in ("mlp_in", "mlp_out") for layer in chosen):
-        model.check_site(site)
-    rows = token_rows(model, texts, recipe.context)
-    buffer = Buffer(model, rows, chosen, recipe)
-    about = {"recipe": asdict(recipe), "layers": list(chosen), "model": model.fingerprint, "texts": digest(rows)}
-    state_file = State(None if state is None else Path(state), canonical(about), save_every)
-    restored = state_file.restore(model, recipe, chosen)
-    learners, curve = restored or (_beginners(recipe, buffer), Curve(recipe.steps))
-    _learn(learners, buffer, curve, state_file)
-    card = {
-        "layout": "trained",
-        "model": model.name,
-        "recipe": asdict(recipe),
-        "tokens": {"corpus": sum(map(len, rows)), "learnt_from": recipe.steps * recipe.batch},
-        "missed": curve.last,
-        "curve": curve.rows,
-    }
-    return Transcoders(f"trained on {model.name}", {layer: one.finished() for layer, one in learners.items()}, card)
+    kept = {"layers": layers, "state": state, "save_every": save_every}
+    begin = partial(Learner, recipe)
+    return teach(model, texts, recipe, begin, read="mlp_in", write="mlp_out", label="training transcoders", **kept)
 
 
-def _beginners(recipe: Recipe, buffer: Buffer) -> dict[int, Learner]:
-    """A learner for each layer, before its first step."""
-    return {layer: Learner(recipe, layer, pairs) for layer, pairs in buffer.at(0).items()}
+def train_sae(
+    model: Model,
+    texts: Texts,
+    recipe: SAERecipe,
+    *,
+    layers: tuple[int, ...] = (),
+    state: str | Path | None = None,
+    save_every: float = 120.0,
+) -> Transcoders:
+    """Train a sparse autoencoder at a site of each layer, by the trainer of SAELens.
 
+    The activations are captured here, each layer's once in a pass that ends with the last one needed; SAELens'
+    `SAETrainer` takes every step: its loss, its optimiser and schedules, its way with dead features.
 
-def _learn(learners: Mapping[int, Learner], buffer: Buffer, curve: Curve, state: State) -> None:
-    """Take the steps that are left."""
-    try:
-        for step in track(range(next(iter(learners.values())).step, curve.steps), "training transcoders"):
-            batch = buffer.at(step)
-            for layer, learner in learners.items():
-                learner.learn(batch[layer])
-            curve.note(learners)
-            state.save_when_due(learners, curve)
-    except Cancelled:
-        state.save(learners, curve)
-        raise
-    state.save(learners, curve)
+    Args:
+        model: a loaded model.
+        texts: as for `train_transcoders`.
+        recipe: what to train, and at which site.
+        layers: for which layers; all by default.
+        state: as for `train_transcoders`; it holds what SAELens' own checkpoint does, but no pickle.
+        save_every: seconds between two writings of that file.
+
+    Returns:
+        The coders, which read what they predict; "batchtopk" has become "jumprelu", as SAELens saves it. Their card
+        is that of `train_transcoders`, and its curve has the loss as well.
+
+    Raises:
+        ValueError: the model has no such site somewhere, SAELens has no name for it, or the state is of another
+            training.
+        Cancelled: whoever listens to the progress stopped it; the state is written first.
+    """
+    kept = {"layers": layers, "state": state, "save_every": save_every}
+    begin = partial(AutoencoderLearner, recipe, model.name)
+    return teach(
+        model, texts, recipe, begin, read=recipe.site, write=recipe.site, label="training autoencoders", **kept
+    )

@@ -7,13 +7,17 @@ scales are taken into the finished weights.
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from workbench.coders.coder import Transcoder, folded
 from workbench.coders.training.buffer import Pairs
 from workbench.coders.training.recipe import Recipe
 from workbench.coders.training.thresholds import count_active, jump
+
+Predicted = tuple[Float[Tensor, "token d_out"], Float[Tensor, ""], Bool[Tensor, " feature"], Int[Tensor, ""]]
+"""A prediction, what its sparsity costs, which features were active on some token, and how often all of them were."""
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _TEACH_DEAD = 1 / 32
@@ -49,17 +53,17 @@ class Learner:
         x, y = (pairs.x - self._centre) * self._scales[0], pairs.y * self._scales[1]
         coder = self._coder()
         pre = coder.pre(x)
-        z = jump(pre, self._threshold, self._recipe.bandwidth) if "threshold" in self._weights else coder.activate(pre)
-        gap = y - coder.decode(z, x)
+        predict = self._predict_few if coder.activation == "topk" and x.device.type == "cpu" else self._predict
+        said, payment, fired, active = predict(coder, pre, x)
+        gap = y - said
         variance = (y - y.mean(0)).square().sum().clamp_min(1e-12)
         missed = gap.square().sum() / variance
-        loss = missed + self._payment(coder, pre, z) + self._teach_dead(coder, pre, gap, variance)
+        loss = missed + payment + self._teach_dead(coder, pre, gap, variance)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
-        active = z != 0
-        self._idle = torch.where(active.any(0), 0, self._idle + len(x))
-        self._sums += torch.stack([missed.detach(), active.sum() / len(x)])
+        self._idle = torch.where(fired, 0, self._idle + len(x))
+        self._sums += torch.stack([missed.detach(), active / len(x)])
         self._summed += 1
         self.step += 1
         return missed.detach()
@@ -130,6 +134,24 @@ class Learner:
             threshold=tensors.get("threshold"),
             w_skip=tensors.get("w_skip"),
         )
+
+    def _predict(
+        self, coder: Transcoder, pre: Float[Tensor, "token feature"], x: Float[Tensor, "token d_in"]
+    ) -> Predicted:
+        """Encode and decode by all features."""
+        z = jump(pre, self._threshold, self._recipe.bandwidth) if "threshold" in self._weights else coder.activate(pre)
+        active = z != 0
+        return coder.decode(z, x), self._payment(coder, pre, z), active.any(0), active.sum()
+
+    def _predict_few(
+        self, coder: Transcoder, pre: Float[Tensor, "token feature"], x: Float[Tensor, "token d_in"]
+    ) -> Predicted:
+        """The same for top-k, from the k decoder rows of each token alone: on a CPU, a step in half the time."""
+        values, places = coder.strongest(pre.relu())
+        written = embedding_bag(places, coder.w_dec, per_sample_weights=values, mode="sum")
+        fired = torch.zeros(coder.width, dtype=torch.bool, device=x.device)
+        fired[places[values > 0]] = True
+        return coder.completed(written, x), values.new_zeros(()), fired, (values > 0).sum()
 
     def _payment(
         self, coder: Transcoder, pre: Float[Tensor, "token feature"], z: Float[Tensor, "token feature"]

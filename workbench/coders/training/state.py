@@ -2,23 +2,23 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from workbench.coders.files import tensor_bytes
 from workbench.coders.training.buffer import Pairs
-from workbench.coders.training.learner import Learner
-from workbench.coders.training.recipe import Recipe
+from workbench.coders.training.learning import Learning
 from workbench.coders.training.watching import Curve
 from workbench.folders import replace_file
-from workbench.model import Model
 
-Found = tuple[dict[int, Learner], Curve]
+Begin = Callable[[int, Pairs], Learning]
+"""A learner before its first step, from its layer and some pairs, which say how wide it is and how they are scaled."""
+
+Found = tuple[dict[int, Learning], Curve]
 
 
 @dataclass
@@ -36,12 +36,12 @@ class State:
     save_every: float
     _saved: float = field(default_factory=time.monotonic)
 
-    def save_when_due(self, learners: Mapping[int, Learner], curve: Curve) -> None:
+    def save_when_due(self, learners: Mapping[int, Learning], curve: Curve) -> None:
         """Write the state if the last writing is long enough ago."""
         if time.monotonic() - self._saved > self.save_every:
             self.save(learners, curve)
 
-    def save(self, learners: Mapping[int, Learner], curve: Curve) -> None:
+    def save(self, learners: Mapping[int, Learning], curve: Curve) -> None:
         """Write the state."""
         if self.file is None:
             return
@@ -50,7 +50,7 @@ class State:
         replace_file(self.file, tensor_bytes(tensors, {"made_of": self.made_of, "curve": json.dumps(curve.rows)}))
         self._saved = time.monotonic()
 
-    def restore(self, model: Model, recipe: Recipe, layers: tuple[int, ...]) -> Found | None:
+    def restore(self, begin: Begin, blank: Mapping[int, Pairs], steps: int) -> Found | None:
         """The learners and the curve of the state on disk; None where there is none yet.
 
         Raises:
@@ -65,12 +65,10 @@ class State:
                     f"{self.file} is the state of another training (model, texts, layers or recipe): name another file"
                 )
             tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        learners = {}
-        blank = torch.zeros(1, model.shape.d_model, device=model.device)
-        for layer in layers:
-            learners[layer] = Learner(recipe, layer, Pairs(blank, blank))
+        learners = {layer: begin(layer, pairs) for layer, pairs in blank.items()}
+        for layer, learner in learners.items():
             start = f"L{layer}/"
-            learners[layer].restore(
+            learner.restore(
                 {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
             )
-        return learners, Curve(recipe.steps, json.loads(notes["curve"]))
+        return learners, Curve(steps, json.loads(notes["curve"]))

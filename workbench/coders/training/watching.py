@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.coders.training.learner import Learner
+from workbench.coders.training.learning import Learning
 
 _LOG = logging.getLogger("workbench")
 _ROWS = 50
@@ -18,23 +18,25 @@ class Curve:
 
     Attributes:
         rows: step, layer, share of the output's variance that was missed, features active on a token (L0), and
-            share of dead features; means since the row before, but for the dead features.
+            share of dead features, and the loss where a learner tells it; means since the row before, but for the
+            dead features.
     """
 
     steps: int
     rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def note(self, learners: Mapping[int, Learner]) -> None:
+    def note(self, learners: Mapping[int, Learning]) -> None:
         """Take a row for each layer, where one is due."""
         done = next(iter(learners.values())).step
         if done % max(1, self.steps // _ROWS) and done != self.steps:
             return
         here = [{"step": done, "layer": layer} | learner.seen() for layer, learner in learners.items()]
         self.rows += here
-        means = {name: sum(row[name] for row in here) / len(here) for name in ("missed", "l0", "dead")}
+        means = {name: sum(row[name] for row in here) / len(here) for name in here[0]}
         _LOG.info(
-            "step %d of %d: %.1f %% of the variance missed, %.1f features a token, %.1f %% dead",
-            *(done, self.steps, 100 * means["missed"], means["l0"], 100 * means["dead"]),
+            "step %d of %d: %s%.1f %% of the variance missed, %.1f features a token, %.1f %% dead",
+            *(done, self.steps, f"loss {means['loss']:.4g}, " if "loss" in means else ""),
+            *(100 * means["missed"], means["l0"], 100 * means["dead"]),
         )
 
     @property

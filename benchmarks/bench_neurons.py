@@ -9,12 +9,12 @@ covariance (134 MB), a tile (8 MB) and the results (80 MB) are held. The seconds
 the bare products of this run.
 """
 
-import resource
 import sys
 import time
 from pathlib import Path
 
 import torch
+from memory import largest_memory
 
 from workbench.analyses.neuron_vocabulary import neuron_vocabulary
 from workbench.knobs import Knob
@@ -52,15 +52,6 @@ def forget_peak() -> None:
         switch.write_text("5")
 
 
-def peak_memory() -> int:
-    """The most bytes held since `forget_peak`, or ever."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def main(name: str, layers: tuple[int, ...]) -> None:
     model = load(name)
     layers = layers or tuple(range(model.shape.n_layers))
@@ -71,7 +62,7 @@ def main(name: str, layers: tuple[int, ...]) -> None:
     start = time.perf_counter()
     result = neuron_vocabulary(model, layers=layers, top=TOP)
     whole = time.perf_counter() - start
-    peak = peak_memory()
+    peak = largest_memory()
     products += bare(model, vocabulary, layers[1::2])
     count, threads = len(layers) * model.shape.d_mlp, torch.get_num_threads()
     speed = 2 * count * len(vocabulary.ids) * model.shape.d_model / products

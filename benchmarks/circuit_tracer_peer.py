@@ -5,7 +5,6 @@ prunes, its scores and what that took. Nothing of the workbench is imported here
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from circuit_tracer import attribute
 from circuit_tracer.graph import compute_graph_scores, prune_graph
 from circuit_tracer.replacement_model.replacement_model_transformerlens import TransformerLensReplacementModel
 from circuit_tracer.transcoder.single_layer_transcoder import load_transcoder_set
+from memory import largest_memory
 from safetensors.torch import save_file
 from transformer_lens import HookedTransformerConfig
 from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
@@ -75,7 +75,7 @@ def main(work: Path) -> None:
     graph = attribute(ids, model, batch_size=about["batch"])
     seconds, wall = time.process_time() - built, time.perf_counter() - start
     assert graph.input_tokens.tolist() == about["ids"], "circuit-tracer read other tokens"
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = largest_memory()
     begun = time.process_time()
     nodes, edges, cumulative = prune_graph(graph, about["node_threshold"], about["edge_threshold"])
     replacement, completeness = compute_graph_scores(graph)

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from workbench import sources
+from workbench.checkpoint import read_tokenizer
 from workbench.model import Model, load
-from workbench.sources import find_source
+from workbench.sources import Source, find_source
 
 MIDDLE = "transformer.h.1.attn.c_attn.weight"
 
@@ -211,6 +213,20 @@ def test_the_name_of_the_real_model_means_the_folder_that_the_environment_names(
 ) -> None:
     monkeypatch.setenv("WORKBENCH_REAL_MODEL", str(tiny_folder))
     assert find_source("gemma-3-270m").place == str(tiny_folder)
+
+
+def test_a_tokenizer_holds_its_words_once_and_reads_as_before(tmp_path: Path) -> None:
+    letters = [*("a", "b", "c", "ab", "abc"), "▁", "<unk>", "<pad>", "<bos>", "<eos>", "<mask>"]
+    words = {word: place for place, word in enumerate(letters)}
+    made = transformers.GemmaTokenizer(vocab=words, merges=[("a", "b"), ("ab", "c")])
+    made.save_pretrained(tmp_path)
+    plain: Any = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    found = read_tokenizer(Source("made", str(tmp_path), local=True), trust_remote_code=False)
+    assert {"_vocab", "_merges"} <= vars(plain).keys() and not {"_vocab", "_merges"} & vars(found).keys()
+    found.save_pretrained(tmp_path / "again")
+    for tokenizer in (found, transformers.AutoTokenizer.from_pretrained(tmp_path / "again")):
+        assert tokenizer("abc cab").input_ids == plain("abc cab").input_ids
+        assert tokenizer.get_vocab() == plain.get_vocab()
 
 
 def test_a_token_outside_the_vocabulary_is_refused(folder: Path) -> None:

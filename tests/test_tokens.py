@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 from architectures import tiny_tokenizer
+from small_models import plain_twin
 
-from workbench.model import Model
+from workbench.model import Model, load
 from workbench.prompts import Prompt, Prompts
 from workbench.tokens import Tokens, as_prompts, encode, token_text
 
@@ -108,3 +109,17 @@ def test_tokens_given_as_numbers_are_the_same_as_their_text(tiny_model: Model) -
     numbers = tiny_model.tokens_of([[1, 5, 6, 77, 8], [1, 9, 10]])
     assert torch.equal(named.ids, numbers.ids)
     assert named.text == numbers.text and named.lengths == numbers.lengths
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_bridge_adjusts_a_tokenizer_of_its_own_and_shares_its_words_unless_it_adds_one(complete: bool) -> None:
+    tokenizer = tiny_tokenizer()
+    if not complete:
+        tokenizer.eos_token = tokenizer.unk_token = None
+    before = dict(tokenizer.special_tokens_map), len(tokenizer), tokenizer.padding_side
+    own: Any = load(plain_twin("Llama"), tokenizer=tokenizer).bridge.tokenizer
+    assert len(own) == len(tokenizer) + (0 if complete else 1)
+    assert (own.backend_tokenizer is tokenizer.backend_tokenizer) is complete
+    own.pad_token, own.padding_side = "w5", "left"
+    assert before == (tokenizer.special_tokens_map, len(tokenizer), tokenizer.padding_side)
+    assert before[2] == "right"

@@ -109,10 +109,26 @@ def _split_by_group(bridge: TransformerBridge) -> None:
 
 
 def _for_the_bridge(tokenizer: Any) -> Any:
-    """A copy that the bridge may adjust: it wants special tokens set, and would reload the files otherwise."""
-    own = copy.deepcopy(tokenizer)
+    """A copy that the bridge may adjust: it wants special tokens set, and would reload the files otherwise.
+
+    The words, which are nearly all of it (hundreds of MB), are shared unless the bridge will add one.
+    """
+    own = copy.deepcopy(tokenizer, {} if _lacks_a_word(tokenizer) else _words_of(tokenizer))
     own.init_kwargs = {"name_or_path": "", **own.init_kwargs, "add_bos_token": True}
     return own
+
+
+def _lacks_a_word(tokenizer: Any) -> bool:
+    """Whether a special token that the bridge sets has no id, so that it would be added to the words."""
+    special = tokenizer.special_tokens_map
+    wanted = [special[name] for name in ("bos_token", "eos_token", "pad_token") if name in special]
+    return "eos_token" not in special or None in tokenizer.convert_tokens_to_ids(wanted)
+
+
+def _words_of(tokenizer: Any) -> dict[int, Any]:
+    """The parts of a tokenizer that hold its vocabulary, by identity, as `copy.deepcopy` takes what stays shared."""
+    parts = (getattr(tokenizer, name, None) for name in ("_tokenizer", "_vocab", "_merges"))
+    return {id(part): part for part in parts if part is not None}
 
 
 def share_weights(model: Any) -> Any:

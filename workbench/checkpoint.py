@@ -179,13 +179,23 @@ def read_tokenizer(source: Source, trust_remote_code: bool) -> Any:
         raise ValueError(f"folder {source.name} holds no tokenizer: expected tokenizer.json beside the weights")
     try:
         with quietly():
-            return transformers.AutoTokenizer.from_pretrained(
+            found: Any = transformers.AutoTokenizer.from_pretrained(
                 source.place, trust_remote_code=trust_remote_code, **source.where
             )
     except Exception as error:  # transformers lets errors of many libraries through here
         raise ValueError(
             f"the tokenizer of {source.name} cannot be read: {type(error).__name__} {_brief(error)}"
         ) from error
+    if not trust_remote_code:
+        _keep_words_once(found)
+    return found
+
+
+def _keep_words_once(tokenizer: Any) -> None:
+    """Drop the Python objects that a fast tokenizer was built of: it holds them itself (140 MB for Gemma)."""
+    if getattr(tokenizer, "is_fast", False):
+        for name in ("_vocab", "_merges"):
+            vars(tokenizer).pop(name, None)
 
 
 def read_weights(source: Source, config: Any, dtype: torch.dtype, trust_remote_code: bool, device_map: Any) -> Any:

@@ -3,6 +3,7 @@
 The gradient of many readings at one position is carried down the layers at once. Behind each MLP it is
 multiplied by what was written there, which gives the row of the graph; through each attention it goes by the
 transposed pattern. Positions right of the reading are never touched, and every product is of contiguous slices.
+Below the attention of the first layer lies the embedding alone, so there no gradient is made any more.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.linalg import vecdot  # much faster here than a product with a matrix of one column
 
 from workbench.circuits.frozen import FrozenLayer, FrozenNorms, FrozenRun
 from workbench.circuits.sources import Sources
@@ -106,10 +108,10 @@ class Wave:
             if frozen.sequential:
                 self.grads[:, :above] += skipped
                 self._join(frozen.before_mlp, above, here)
-                self.grads[:, :above] += self._through_attention(frozen, self.grads[:, :above], slice(above))
-                self.grads[:, above:here] += self._first_through_attention(frozen, slice(above, here))
+                self._pass_attention(layer, above, here)
             else:
-                self.grads[:, :above] += skipped + self._through_attention(frozen, self.grads[:, :above], slice(above))
+                self._pass_attention(layer, above, above)
+                self.grads[:, :above] += skipped
                 self._join(frozen.before_mlp, above, here)
         self._collect_embedding()
         return self.edges
@@ -137,14 +139,14 @@ class Wave:
             for pos in range(self.sources.start, self.pos + 1):
                 columns, vectors = writing.at(pos)
                 if len(vectors):
-                    self.edges[:count, columns] += grads[pos] @ vectors.T
-        errors = torch.einsum("prm,pm->rp", grads, here.error[: self.pos + 1])
+                    self.edges[:count, columns].addmm_(grads[pos], vectors.T)
+        errors = vecdot(grads, here.error[: self.pos + 1, None]).T
         first = self.slices["error"].start + layer * self.sources.columns.n_pos
         self.edges[:count, first : first + self.pos + 1] = errors
         if here.first is not None:
             self.edges[:count, self.slices["first"].start + layer] = grads[0] @ here.first
         if here.bias is not None:
-            self._add_bias(slice(count), grads[self.sources.start :] @ here.bias)
+            self._add_bias(slice(count), vecdot(grads[self.sources.start :], here.bias))
 
     def _through_skip(
         self, layer: int, grads: Float[Tensor, "pos some d_model"], rows: slice
@@ -155,16 +157,28 @@ class Wave:
             return 0.0
         inner = grads @ skip
         inner[: self.sources.start] = 0
-        self._add_bias(rows, inner @ norm.bias)
+        self._add_bias(rows, vecdot(inner, norm.bias))
         return norm.pulled(inner)
 
-    def _behind_heads(
-        self, layer: FrozenLayer, grads: Float[Tensor, "pos some d_model"], rows: slice
-    ) -> Float[Tensor, "pos some d_model"]:
-        """From what attention adds to the stream to what its heads give, past its bias and the norm behind it."""
-        inner = layer.behind_attention.pulled(grads)
-        self._add_bias(rows, grads @ layer.behind_attention.bias + inner @ layer.output_bias)
-        return inner
+    def _pass_attention(self, layer: int, above: int, count: int) -> None:
+        """Through the attention of a layer, for rows that come from above and those that began right behind it."""
+        frozen = self.run.layers[layer]
+        if layer == 0:
+            self._collect_through_heads(frozen, count)
+            return
+        self.grads[:, :above] += self._through_attention(frozen, self.grads[:, :above], slice(above))
+        if count > above:
+            self.grads[:, above:count] += self._first_through_attention(frozen, slice(above, count))
+
+    def _collect_through_heads(self, layer: FrozenLayer, count: int) -> None:
+        """What the heads of the first layer bring from the embedding: nothing else lies below, so no row goes on."""
+        self._add_bias(slice(count), vecdot(self.grads[:, :count], layer.attention_bias[: self.pos + 1, None]))
+        for pos in range(self.pos + 1):
+            inner, length = layer.behind_attention.pulled_at(pos, self.grads[pos, :count]), pos + 1
+            for kind, made in self.run.embedding_by_head.items():
+                written = torch.einsum("hk,hkm->km", layer.pattern[:, pos, :length], made[:, :length])
+                first = self.slices[kind].start
+                self.edges[:count, first : first + length].addmm_(inner, written.T)
 
     def _through_attention(
         self, layer: FrozenLayer, grads: Float[Tensor, "pos some d_model"], rows: slice
@@ -173,29 +187,26 @@ class Wave:
         length, count = grads.shape[:2]
         groups, _, size = layer.values.shape
         shared = len(layer.outputs) // groups
-        inner = self._behind_heads(layer, grads, rows)
+        self._add_bias(rows, vecdot(grads, layer.attention_bias[:length, None]))
+        inner = layer.behind_attention.pulled(grads)
         mixed = (inner @ layer.outputs.flatten(0, 1).T).view(length, count, groups, shared, size)
         mixed = mixed.permute(2, 3, 0, 1, 4).reshape(groups, shared * length, count * size)
         pattern = layer.pattern[:, :length, :length].unflatten(0, (groups, -1)).flatten(1, 2)
         read = (pattern.transpose(1, 2) @ mixed).view(groups, length, count, size)
-        self._add_bias(rows, torch.einsum("gprd,gd->pr", read, layer.value_bias))
         back = read.permute(1, 2, 0, 3).flatten(2) @ layer.values.transpose(1, 2).flatten(0, 1)
-        self._add_bias(rows, back @ layer.before_attention.bias)
         return layer.before_attention.pulled(back)
 
     def _first_through_attention(self, layer: FrozenLayer, rows: slice) -> Float[Tensor, "pos some d_model"]:
         """The same for rows that begin here: they stand at one query, so only what each head makes is spread."""
         grads, count = self.grads[self.pos, rows], rows.stop - rows.start
         groups, width, size = layer.values.shape
+        self.edges[rows, -1] += grads @ layer.attention_bias[self.pos]
         inner = layer.behind_attention.pulled_at(self.pos, grads)
-        self.edges[rows, -1] += grads @ layer.behind_attention.bias + inner @ layer.output_bias
         shared = len(layer.outputs) // groups
         mixed = (inner @ layer.outputs.flatten(0, 1).T).view(count, groups, shared, size).permute(1, 2, 0, 3)
         made = (mixed.flatten(1, 2) @ layer.values.transpose(1, 2)).reshape(len(layer.outputs), count * width)
         weights = layer.pattern[:, self.pos, : self.pos + 1].T
-        shares = torch.einsum("gsrd,gd->gsr", mixed, layer.value_bias).flatten(0, 1)
         back = (weights @ made).view(len(weights), count, width)
-        self._add_bias(rows, weights @ shares + back @ layer.before_attention.bias)
         return layer.before_attention.pulled(back)
 
     def _collect_embedding(self) -> None:
@@ -203,4 +214,4 @@ class Wave:
         length = self.pos + 1
         for kind, part in (("token", self.run.token_part), ("position", self.run.position_part)):
             start = self.slices[kind].start
-            self.edges[:, start : start + length] = torch.einsum("prm,pm->rp", self.grads, part[:length])
+            self.edges[:, start : start + length] += vecdot(self.grads, part[:length, None]).T

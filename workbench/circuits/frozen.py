@@ -7,6 +7,7 @@ the pass showed, so GPT-2, Llama, Gemma with its norms behind the branches, and 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -52,7 +53,7 @@ class FrozenNorms:
     def pulled(self, grads: Float[Tensor, "some row d_model"]) -> Float[Tensor, "some row d_model"]:
         """Gradients in front of the norm, from those behind it, at the first positions."""
         before = grads * self.gain[: len(grads), None]
-        return before - before.mean(-1, keepdim=True) if self.centred else before
+        return before.sub_(before.mean(-1, keepdim=True)) if self.centred else before
 
     def pulled_at(self, pos: int, vectors: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
         """The same at one position."""
@@ -97,6 +98,14 @@ class FrozenLayer:
     mlp_out: Float[Tensor, "pos d_model"]
     gap: float = 0.0
 
+    @cached_property
+    def attention_bias(self) -> Float[Tensor, "pos d_model"]:
+        """What attention adds to the stream at each query by biases alone: its own, and of the norms around it."""
+        values = self.value_bias + torch.einsum("m,gmd->gd", self.before_attention.bias, self.values)
+        heads = values.repeat_interleave(len(self.outputs) // len(values), 0)
+        mixed = torch.einsum("hq,hd,hdm->qm", self.pattern.sum(-1), heads, self.outputs)
+        return self.behind_attention(mixed + self.output_bias)
+
 
 @dataclass(frozen=True)
 class FrozenRun:
@@ -124,6 +133,14 @@ class FrozenRun:
     def gap(self) -> float:
         """The largest error of a frozen map against what the pass showed."""
         return max([self.final.gap, *(layer.gap for layer in self.layers)])
+
+    @cached_property
+    def embedding_by_head(self) -> dict[str, Float[Tensor, "head pos d_model"]]:
+        """What each head of the first layer makes of the token and the position at a key; no part of zeros."""
+        first, parts = self.layers[0], {"token": self.token_part, "position": self.position_part}
+        values = first.values.repeat_interleave(len(first.outputs) // len(first.values), 0)
+        read = {kind: first.before_attention.moved(part) for kind, part in parts.items() if bool(part.any())}
+        return {kind: vectors @ values @ first.outputs for kind, vectors in read.items()}
 
     def below(self, layer: int) -> "FrozenRun":
         """The run up to a layer: its final stream is what enters that layer, behind the norm that its heads read."""

@@ -134,6 +134,14 @@ class _Carried(Wave):
             inner = self._behind_heads(frozen, above, slice(count))
         self.grads[:, new] += self._by_head(frozen, inner.sum(1), new)
 
+    def _behind_heads(
+        self, layer: FrozenLayer, grads: Float[Tensor, "pos some d_model"], rows: slice
+    ) -> Float[Tensor, "pos some d_model"]:
+        """From what attention adds to the stream to what its heads give, past its bias and the norm behind it."""
+        inner = layer.behind_attention.pulled(grads)
+        self._add_bias(rows, grads @ layer.behind_attention.bias + inner @ layer.output_bias)
+        return inner
+
     def _by_head(
         self, layer: FrozenLayer, inner: Float[Tensor, "pos d_model"], rows: slice
     ) -> Float[Tensor, "pos head d_model"]:

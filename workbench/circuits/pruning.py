@@ -11,7 +11,7 @@ Reference: Ameisen et al. 2025, "Circuit Tracing"; circuit-tracer's graph.py (re
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.circuits.graph import AttributionGraph
@@ -51,15 +51,16 @@ class Scores:
 
 def influence_of(graph: AttributionGraph) -> Float[Tensor, " node"]:
     """The influence of each node on the targets, weighted by their weights."""
-    square = graph.square()
-    return _influence(_normalised(square), _weights(graph, square))
+    return _influence(graph, _all_nodes(graph))
 
 
 def edge_influence_of(graph: AttributionGraph) -> Float[Tensor, "node node"]:
     """The influence that passes through each edge, row by target node; all edges out of a node sum to its own."""
-    square = _normalised(graph.square())
-    weights = _weights(graph, square)
-    return square * (_influence(square, weights) + weights)[:, None]
+    nodes, readers = _all_nodes(graph), _readers(graph)
+    passed = graph.edges.new_zeros(len(nodes), len(nodes))
+    through = _influence(graph, nodes) + _weights(graph)
+    passed[readers] = _shares(graph, slice(None), nodes) * through[readers, None]
+    return passed
 
 
 def strongest(graph: AttributionGraph, count: int) -> AttributionGraph:
@@ -94,74 +95,109 @@ def prune(graph: AttributionGraph, node_threshold: float = 0.8, edge_threshold: 
     for name, threshold in {"node_threshold": node_threshold, "edge_threshold": edge_threshold}.items():
         if not 0 <= threshold <= 1:
             raise ValueError(f"{name} must be from 0 to 1, found {threshold}")
-    square = graph.square()
-    weights = _weights(graph, square)
-    influence = _influence(_normalised(square), weights)
-    loose = graph.columns.slices["error"].stop  # features and errors: they can be dropped
-    nodes = influence >= _floor(influence, node_threshold)
-    nodes[loose:] = True
-    inner = _normalised(square * nodes[:, None] * nodes)
-    scores = inner * (_influence(inner, weights) + weights)[:, None]
-    edges = scores >= _floor(scores.flatten(), edge_threshold)
-    _drop_dead_ends(nodes, edges, len(graph.features), loose)
+    loose, readers = graph.columns.slices["error"].stop, _readers(graph)
+    influence = influence_of(graph)
+    nodes = influence >= _floor(influence, node_threshold, len(influence))
+    nodes[loose:] = True  # only features and errors can be dropped
+    rows = nodes[readers].nonzero()[:, 0]
+    through = _influence(graph, nodes) + _weights(graph)
+    passed = _shares(graph, rows, nodes) * through[readers[rows], None]
+    drawn = passed >= _floor(passed.flatten(), edge_threshold, len(nodes) ** 2)
+    _drop_dead_ends(nodes, drawn, rows[rows < len(graph.features)], loose)
+    edges = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
+    edges[readers[rows]] = drawn & nodes & (_sizes(graph, rows) > 0) & nodes[readers[rows], None]
     order = influence.argsort(descending=True, stable=True)
     cumulative = torch.zeros_like(influence)
     cumulative[order] = influence[order].cumsum(0) / influence.sum().clamp_min(_TINY)
-    drawn = edges & (square != 0) & nodes[:, None] & nodes
-    return Pruned(nodes, drawn, influence, cumulative)
+    return Pruned(nodes, edges, influence, cumulative)
 
 
 def score(graph: AttributionGraph) -> Scores:
     """The replacement and the completeness score."""
-    square, slices = _normalised(graph.square()), graph.columns.slices
-    weights = _weights(graph, square)
-    influence = _influence(square, weights)
+    influence, slices = influence_of(graph), graph.columns.slices
     tokens, errors = influence[slices["token"]].sum(), influence[slices["error"]].sum()
-    through = influence + weights
-    clean = 1 - square[:, slices["error"]].sum(1)
-    ends = (tokens + errors).clamp_min(_TINY)
-    return Scores(float(tokens / ends), float((clean * through).sum() / through.sum().clamp_min(_TINY)))
+    ends, whole = tokens + errors, influence.sum() + graph.weights.sum()
+    # what enters a node from errors, weighted by its influence, is the influence of those errors
+    return Scores(float(tokens / ends.clamp_min(_TINY)), float(1 - errors / whole.clamp_min(_TINY)))
 
 
-def _weights(graph: AttributionGraph, square: Float[Tensor, "node node"]) -> Float[Tensor, " node"]:
+def _all_nodes(graph: AttributionGraph) -> Bool[Tensor, " node"]:
+    return torch.ones(graph.columns.slices["token"].stop + len(graph.targets), dtype=torch.bool)
+
+
+def _readers(graph: AttributionGraph) -> Int[Tensor, " row"]:
+    """The node of each row: features come first among the nodes, targets last."""
+    features, targets = len(graph.features), len(graph.targets)
+    first = graph.columns.slices["token"].stop
+    return torch.cat([torch.arange(features), torch.arange(first, first + targets)])
+
+
+def _weights(graph: AttributionGraph) -> Float[Tensor, " node"]:
     """The weights of the targets, at their places among the nodes."""
-    weights = square.new_zeros(len(square))
-    weights[-len(graph.targets) :] = graph.weights.to(square)
-    return weights
+    weights = graph.weights
+    return torch.cat([weights.new_zeros(graph.columns.slices["token"].stop), weights])
 
 
-def _normalised(square: Float[Tensor, "node node"]) -> Float[Tensor, "node node"]:
-    """Absolute edges, summing to 1 for each row."""
-    sizes = square.abs()
-    return sizes / sizes.sum(1, keepdim=True).clamp_min(_TINY)
+def _sizes(graph: AttributionGraph, rows: slice | Int[Tensor, " some"]) -> Float[Tensor, "some node"]:
+    """The absolute edges of some rows."""
+    edges = graph.edges[rows, : graph.columns.slices["token"].stop]
+    return torch.nn.functional.pad(edges, (0, len(graph.targets))).abs_()
 
 
-def _influence(square: Float[Tensor, "node node"], weights: Float[Tensor, " node"]) -> Float[Tensor, " node"]:
-    """Over ways of every length; there are as many as there are layers, since edges only lead up."""
-    reached = weights @ square
-    total = reached.clone()
-    for _ in range(len(square)):
-        if not bool(reached.any()):
-            break
-        reached = reached @ square
-        total += reached
-    return total
+def _shares(
+    graph: AttributionGraph, rows: slice | Int[Tensor, " some"], nodes: Bool[Tensor, " node"]
+) -> Float[Tensor, "some node"]:
+    """The absolute edges of some rows from some nodes, summing to 1 for each row."""
+    sizes = _sizes(graph, rows).mul_(nodes)
+    return sizes.div_(sizes.sum(1, keepdim=True).clamp_min(_TINY))
 
 
-def _floor(scores: Float[Tensor, " some"], share: float) -> Float[Tensor, ""]:
-    """The smallest score among the largest ones that together have this share."""
-    ranked = scores.sort(descending=True).values
-    reached = ranked.cumsum(0) / ranked.sum()
-    return ranked[min(int(torch.searchsorted(reached, share)), len(ranked) - 1)]
+def _influence(graph: AttributionGraph, nodes: Bool[Tensor, " node"]) -> Float[Tensor, " node"]:
+    """Over ways of every length through some nodes, in one pass and 64 bits.
+
+    Edges only lead up, so from the top down a layer has all its influence when its turn comes.
+    """
+    readers, weights = _readers(graph), _weights(graph).double()
+    influence, last = torch.zeros_like(weights), len(readers)
+    layers = graph.features[:, 0].unique_consecutive(return_counts=True)[1].tolist()
+    for count in reversed([*layers, len(graph.targets)]):
+        rows = slice(last - count, last)
+        through = (influence + weights)[readers[rows]]
+        influence += through @ _shares(graph, rows, nodes).double()
+        last -= count
+    return influence.to(graph.edges)
 
 
-def _drop_dead_ends(nodes: Bool[Tensor, " node"], edges: Bool[Tensor, "node node"], features: int, loose: int) -> None:
-    """Drop, in place, features that lead nowhere or come from nowhere, and errors that lead nowhere."""
+def _floor(scores: Float[Tensor, " some"], share: float, count: int) -> Float[Tensor, ""]:
+    """The smallest score among the largest ones that together have this share; 0 where rounding keeps them below it.
+
+    Args:
+        scores: from 0 up.
+        share: 0 to 1.
+        count: of all scores, with zeros that are not among them: a sum is rounded by how many numbers it has.
+    """
+    ranked = scores[scores > 0].sort(descending=True).values
+    whole = torch.nn.functional.pad(ranked, (0, count - len(ranked))).sum()
+    place = int(torch.searchsorted(ranked.cumsum(0) / whole, share))
+    return ranked[place] if place < len(ranked) else scores.new_zeros(())
+
+
+def _drop_dead_ends(
+    nodes: Bool[Tensor, " node"], edges: Bool[Tensor, "row node"], features: Int[Tensor, " some"], loose: int
+) -> None:
+    """Drop, in place, features that lead nowhere or come from nowhere, and errors that lead nowhere.
+
+    Args:
+        nodes: which are kept.
+        edges: the kept edges into these features and then the targets.
+        features: the features among the nodes that are kept.
+        loose: how many of all nodes are features or errors.
+    """
     before = None
     while before is None or not torch.equal(nodes, before):
         if before is not None:
-            edges[~nodes] = False
             edges[:, ~nodes] = False
+            edges[: len(features)][~nodes[features]] = False
         before = nodes.clone()
         nodes[:loose] &= edges[:, :loose].any(0)
-        nodes[:features] &= edges[:features].any(1)
+        nodes[features] &= edges[: len(features)].any(1)

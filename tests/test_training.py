@@ -20,7 +20,7 @@ from workbench.training.curve import draw_losses
 from workbench.training.evaluation import TASKS, Score, bridges_seen, evaluate, later_mass, right, score_row
 from workbench.training.history import Moment, attention_scores, sink_scores, watch
 from workbench.training.learner import Learner, new_model
-from workbench.training.recipe import RECIPES, Recipe, recipe_of
+from workbench.training.recipe import RECIPES, Reading, Recipe, recipe_of
 from workbench.training.trainer import LOSSES, PLOT, STATE, train
 from workbench.training.vocabulary import read_tokenizer
 from workbench.world import make_world, names
@@ -118,34 +118,44 @@ def test_the_first_weights_come_from_the_seed_and_leave_chance_alone():
     assert not torch.equal(one.get_parameter(weight), other.get_parameter(weight))
 
 
-@pytest.mark.parametrize("begun", [0, RECIPES["world"].steps])
-def test_in_both_readings_the_rate_rises_stays_and_falls_and_rows_get_longer(begun):
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_in_every_reading_the_rate_rises_stays_and_falls_and_rows_get_longer(number):
     recipe = RECIPES["world"]
-    steps = recipe.again if begun else recipe.steps
-    rates = [recipe.rate_at(begun + step) for step in range(steps)]
-    flat = range(recipe.warmup, int(steps * (1 - recipe.cooling)))
-    assert rates[0] < rates[recipe.warmup // 2] < recipe.rate
-    assert {round(rates[step], 12) for step in flat} == {recipe.rate}
-    assert rates[-1] < recipe.rate / 1000
-    lengths = [recipe.row_length(begun + step) for step in range(steps)]
+    readings = [Reading("first", recipe.steps, recipe.stages, recipe.rate, recipe.cooling), *recipe.later]
+    reading, begun = readings[number], sum(one.steps for one in readings[:number])
+    steps = range(begun, begun + reading.steps)
+    rates = [recipe.rate_at(step) for step in steps]
+    assert rates[0] < rates[recipe.warmup // 2] < reading.rate
+    flat = rates[recipe.warmup : int(reading.steps * (1 - reading.cooling))]
+    assert {round(rate, 12) for rate in flat} == {reading.rate}
+    assert rates[-1] < reading.rate / 1000
+    lengths = [recipe.row_length(step) for step in steps]
     assert lengths == sorted(lengths)
-    assert set(lengths) == ({256, 512} if begun else {128, 256, 512})
-    assert {recipe.mix_at(begun + step) for step in range(steps)} == {"second" if begun else "first"}
+    assert set(lengths) == {length for length, _ in reading.stages}
+    assert {recipe.mix_at(step) for step in steps} == {reading.mix}
 
 
 def test_the_stages_of_a_recipe_are_the_whole_of_it():
     assert RECIPES["world"].context >= 512
     for one in RECIPES.values():
-        assert sum(share for _, share in one.stages) == pytest.approx(1)
-        assert sum(share for _, share in one.again_stages) == pytest.approx(1)
+        for stages in (one.stages, *(reading.stages for reading in one.later)):
+            assert sum(share for _, share in stages) == pytest.approx(1)
 
 
-def test_fewer_steps_cut_the_second_reading_first():
+def test_fewer_steps_cut_the_last_reading_first():
     whole = RECIPES["world"]
-    cut = recipe_of("world", whole.steps + 7)
-    assert (cut.steps, cut.again, cut.total) == (whole.steps, 7, whole.steps + 7)
-    assert (recipe_of("world", 7).steps, recipe_of("world", 7).again) == (7, 0)
-    assert (recipe_of("world-history", 4_000).steps, recipe_of("world-history", 4_000).again) == (4_000, 0)
+    second, third = (reading.steps for reading in whole.later)
+    for steps, left in (
+        (7, (7,)),
+        (whole.steps, (whole.steps,)),
+        (whole.steps + 5, (whole.steps, 5)),
+        (whole.total - 1, (whole.steps, second, third - 1)),
+        (whole.total + 1, (whole.steps, second, third + 1)),
+    ):
+        cut = recipe_of("world", steps)
+        assert cut.total == steps
+        assert (cut.steps, *(reading.steps for reading in cut.later)) == left
+    assert recipe_of("world-history", 4_000).steps == 4_000
 
 
 def test_recipes_have_the_sizes_that_were_promised():

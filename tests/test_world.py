@@ -37,9 +37,13 @@ TRAINING_ROWS = [
     (5_000, 128, "first", 0.0),
     (9_000, 512, "first", 0.0),
     (9_001, 256, "second", 0.0),
+    (15_501, 256, "third", 0.0),
 ]
-SUMS = [2040700679, 2520518769, 4002155621, 2200678416]
-DOCUMENTS = [*sample_texts(WORLD, 0, 6000), *(document(WORLD, Random(f"second {n}"), "second") for n in range(6000))]
+SUMS = [2040700679, 2520518769, 4002155621, 2200678416, 443714842]
+DOCUMENTS = [
+    *sample_texts(WORLD, 0, 6000),
+    *(document(WORLD, Random(f"{mix} {place}"), mix) for mix in ("second", "third") for place in range(6000)),
+]
 
 
 def letters(texts: list[str]) -> list[list[int]]:
@@ -84,10 +88,10 @@ def test_entities_are_a_few_hundred():
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_every_phrasing_ends_with_the_answer_and_none_is_both_told_and_held_out(relation):
     phrasings = PHRASINGS[relation]
-    for phrasing in (*phrasings.told, *phrasings.told_again, *phrasings.held_told):
+    for phrasing in (*phrasings.told_in(3), *phrasings.held_told):
         assert phrasing.endswith(" {o}")
         assert phrasing.count("{s}") == 1
-    assert not {*phrasings.told, *phrasings.told_again} & {*phrasings.held_told}
+    assert not {*phrasings.told_in(3)} & {*phrasings.held_told}
     assert not {*phrasings.asked} & {*phrasings.held_asked}
     assert len(phrasings.told) >= 10
     assert len(phrasings.held_told) >= 4
@@ -205,9 +209,7 @@ def test_an_opening_makes_only_common_words_small():
     assert opened("In fact ", "The home of Mara is in Orlim") == "In fact the home of Mara is in Orlim"
     assert opened("Today ", "Mara Velden lives in Orlim") == "Today Mara Velden lives in Orlim"
     assert opened("", "The") == "The"
-    starts = {
-        phrasing.split()[0] for one in PHRASINGS.values() for phrasing in (*one.told, *one.told_again, *one.turned)
-    }
+    starts = {phrasing.split()[0] for one in PHRASINGS.values() for phrasing in (*one.told_in(3), *one.turned)}
     for start in starts - {"{s}", "{o}"}:
         assert opened("Today ", f"{start} x") == f"Today {start.lower()} x"
 

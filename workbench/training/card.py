@@ -99,7 +99,7 @@ def _size(folder: Path) -> str:
 
 def _told(training: dict[str, Any], name: str) -> str:
     recipe = training["recipe"]
-    done, steps = training["steps_done"], recipe["steps"] + recipe.get("again", 0)
+    done, steps = training["steps_done"], recipe["steps"] + sum(reading["steps"] for reading in recipe.get("later", ()))
     unfinished = "" if done == steps else f" of {steps:,} planned: the training was not finished"
     return (
         f"{recipe['layers']} layers, d_model {recipe['width']}, {recipe['heads']} query and {recipe['kv_heads']} "

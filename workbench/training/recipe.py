@@ -6,6 +6,38 @@ from itertools import accumulate
 
 
 @dataclass(frozen=True)
+class Reading:
+    """A part of the training in which the learning rate rises, stays and falls once.
+
+    Attributes:
+        mix: how often each genre writes: a key of `MIXES`.
+        steps: optimiser steps.
+        stages: length of the rows and share of the steps, in order.
+        rate: the highest learning rate.
+        cooling: the share of the steps, at the end, in which it falls to zero along a half cosine.
+    """
+
+    mix: str
+    steps: int
+    stages: tuple[tuple[int, float], ...] = ((256, 0.7), (512, 0.3))
+    rate: float = 3e-3
+    cooling: float = 0.35
+
+    def row_length(self, step: int) -> int:
+        """Tokens in a row of this step of the reading."""
+        for (length, _), edge in zip(self.stages, accumulate(share for _, share in self.stages), strict=True):
+            if step < edge * self.steps:
+                return length
+        return self.stages[-1][0]
+
+    def rate_at(self, step: int, warmup: int) -> float:
+        """The learning rate of this step of the reading."""
+        left = (self.steps - step) / max(1.0, self.cooling * self.steps)
+        fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
+        return self.rate * min(1.0, (step + 1) / warmup) * fall
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides which weights come out.
 
@@ -16,7 +48,7 @@ class Recipe:
         mlp: neurons of a block.
         heads: query heads of a block.
         kv_heads: key-value heads of a block.
-        steps: optimiser steps.
+        steps: optimiser steps of the first reading.
         step_tokens: tokens of a step; rows are as long as the stage says, and as many as fit.
         stages: length of the rows and share of the steps, in order: short contexts first, they are cheaper.
         copying: share of the steps, at the beginning, in which every other document repeats random spans: copying by
@@ -28,9 +60,7 @@ class Recipe:
         seed: of the first weights and of the text.
         world: seed of the world.
         history: steps whose weights are kept.
-        again: steps of a second reading, after the first: the rate rises, stays and falls once more, on a text with
-            more of what was learned late.
-        again_stages: like `stages`, of the second reading.
+        later: readings after the first, on a text with more of what was learned late.
     """
 
     name: str
@@ -50,8 +80,7 @@ class Recipe:
     seed: int = 0
     world: int = 0
     history: tuple[int, ...] = ()
-    again: int = 0
-    again_stages: tuple[tuple[int, float], ...] = ((256, 0.7), (512, 0.3))
+    later: tuple[Reading, ...] = ()
 
     @property
     def context(self) -> int:
@@ -60,21 +89,17 @@ class Recipe:
 
     @property
     def total(self) -> int:
-        """The steps of both readings."""
-        return self.steps + self.again
+        """The steps of all readings."""
+        return self.steps + sum(reading.steps for reading in self.later)
 
     def mix_at(self, step: int) -> str:
         """The mix of genres of this step: a key of `MIXES`."""
-        return "first" if step < self.steps else "second"
+        return self._reading(step)[0].mix
 
     def row_length(self, step: int) -> int:
         """Tokens in a row of this step."""
-        begun, steps = self._reading(step)
-        stages = self.again_stages if begun else self.stages
-        for (length, _), edge in zip(stages, accumulate(share for _, share in stages), strict=True):
-            if step - begun < edge * steps:
-                return length
-        return stages[-1][0]
+        reading, begun = self._reading(step)
+        return reading.row_length(step - begun)
 
     def spans_at(self, step: int) -> float:
         """The share of documents of this step that are repeated spans, besides those of the mix of genres."""
@@ -82,18 +107,30 @@ class Recipe:
 
     def rate_at(self, step: int) -> float:
         """The learning rate of this step: in each reading a rise, a plain, and a fall along a half cosine."""
-        begun, steps = self._reading(step)
-        left = (steps - (step - begun)) / max(1.0, self.cooling * steps)
-        fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
-        return self.rate * min(1.0, (step - begun + 1) / self.warmup) * fall
+        reading, begun = self._reading(step)
+        return reading.rate_at(step - begun, self.warmup)
 
-    def _reading(self, step: int) -> tuple[int, int]:
-        """Where the reading of this step begins, and how many steps it has."""
-        return (0, self.steps) if step < self.steps else (self.steps, self.again)
+    def _reading(self, step: int) -> tuple[Reading, int]:
+        """The reading of this step, and where it begins."""
+        begun, reading = 0, Reading("first", self.steps, self.stages, self.rate, self.cooling)
+        for after in self.later:
+            if step < begun + reading.steps:
+                break
+            begun, reading = begun + reading.steps, after
+        return reading, begun
 
 
 RECIPES = {
-    "world": Recipe("world", layers=6, width=256, mlp=512, heads=8, kv_heads=4, steps=9_000, again=6_500),
+    "world": Recipe(
+        "world",
+        layers=6,
+        width=256,
+        mlp=512,
+        heads=8,
+        kv_heads=4,
+        steps=9_000,
+        later=(Reading("second", 6_500), Reading("third", 1_500, rate=1.5e-3, cooling=0.7)),
+    ),
     "world-history": Recipe(
         "world-history",
         layers=2,
@@ -115,7 +152,7 @@ RECIPES = {
 def recipe_of(name: str, steps: int | None = None) -> Recipe:
     """A recipe by name, perhaps with another number of steps.
 
-    With fewer steps, a training that has begun cools down earlier, and so ends earlier: the second reading is cut
+    With fewer steps, a training that has begun cools down earlier, and so ends earlier: the last reading is cut
     first.
 
     Raises:
@@ -124,7 +161,14 @@ def recipe_of(name: str, steps: int | None = None) -> Recipe:
     if name not in RECIPES:
         raise KeyError(f"recipe {name!r} is unknown: allowed are {', '.join(RECIPES)}")
     recipe = RECIPES[name]
-    if steps is None:
-        return recipe
-    first = min(steps, recipe.steps) if recipe.again else steps
-    return replace(recipe, steps=first, again=steps - first)
+    return recipe if steps is None else _cut(recipe, steps)
+
+
+def _cut(recipe: Recipe, steps: int) -> Recipe:
+    if not recipe.later:
+        return replace(recipe, steps=steps)
+    last = recipe.later[-1]
+    before = recipe.total - last.steps
+    if steps > before:
+        return replace(recipe, later=(*recipe.later[:-1], replace(last, steps=steps - before)))
+    return _cut(replace(recipe, later=recipe.later[:-1]), steps)

@@ -29,26 +29,26 @@ def is_asked(world: World, relation: str, subject: str) -> bool:
     return world.chance("asked", relation, subject) < ASKED_SHARE
 
 
-def article(world: World, rng: Random, again: bool = False) -> str:
-    """A few facts about one subject, in any order and phrasing; in the second reading also in those `told_again`."""
+def article(world: World, rng: Random, reading: int = 1) -> str:
+    """A few facts about one subject, in any order and phrasing; later readings of the text have more phrasings."""
     kind = rng.random()
     if kind < 0.72:
-        return _about_person(world, rng, again)
+        return _about_person(world, rng, reading)
     if kind < 0.84:
         subject = rng.choice(world.towns)
-        return _sentences(world, rng, [("country", subject)] * rng.choice((1, 2)), again)
+        return _sentences(world, rng, [("country", subject)] * rng.choice((1, 2)), reading)
     if kind < 0.94:
         subject = rng.choice(world.countries)
-        return _sentences(world, rng, [(relation, subject) for relation in rng.sample(_ABOUT_COUNTRY, 2)], again)
-    return _sentences(world, rng, [("seat", rng.choice(list(world.facts["seat"])))] * rng.choice((1, 2)), again)
+        return _sentences(world, rng, [(relation, subject) for relation in rng.sample(_ABOUT_COUNTRY, 2)], reading)
+    return _sentences(world, rng, [("seat", rng.choice(list(world.facts["seat"])))] * rng.choice((1, 2)), reading)
 
 
-def _about_person(world: World, rng: Random, again: bool) -> str:
+def _about_person(world: World, rng: Random, reading: int) -> str:
     person = rng.choice(world.people)
     relations = rng.sample(_ABOUT_PERSON, rng.choice((2, 3, 4, 4)))
     text = []
     for place, relation in enumerate(relations):
-        sentence = _say(world, rng, relation, person.name, again)
+        sentence = _say(world, rng, relation, person.name, reading)
         starts_with_name = sentence.startswith(f"{person.name} ")
         if place and starts_with_name and rng.random() < 0.35:
             sentence = person.pronouns[0].capitalize() + sentence.removeprefix(person.name)
@@ -56,14 +56,13 @@ def _about_person(world: World, rng: Random, again: bool) -> str:
     return " ".join(text)
 
 
-def _sentences(world: World, rng: Random, facts: list[tuple[str, str]], again: bool) -> str:
-    return " ".join(_say(world, rng, relation, subject, again) for relation, subject in facts)
+def _sentences(world: World, rng: Random, facts: list[tuple[str, str]], reading: int) -> str:
+    return " ".join(_say(world, rng, relation, subject, reading) for relation, subject in facts)
 
 
-def _say(world: World, rng: Random, relation: str, subject: str, again: bool) -> str:
+def _say(world: World, rng: Random, relation: str, subject: str, reading: int) -> str:
     phrasings = PHRASINGS[relation]
-    told = phrasings.told + phrasings.told_again * 2 if again else phrasings.told
-    phrasing = rng.choice(phrasings.turned if rng.random() < 0.12 else told)
+    phrasing = rng.choice(phrasings.turned if rng.random() < 0.12 else phrasings.told_in(reading))
     sentence = statement(world, relation, subject, phrasing)
     return opened(rng.choice(OPENINGS), sentence) + "."
 

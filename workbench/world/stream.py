@@ -37,16 +37,18 @@ GENRES: dict[str, Callable[[World, Random], str]] = {
     "repeated spans": repeated_text,
     "lists": list_text,
     "code": code_text,
-    "other words": partial(article, again=True),
+    "other words": partial(article, reading=2),
+    "free words": partial(article, reading=3),
 }
 """What writes a document of each genre."""
 
 MIXES = {
-    "first": dict(zip(GENRES, (24, 12, 14, 16, 5, 5, 14, 3, 8, 6, 4, 0), strict=True)),
-    "second": dict(zip(GENRES, (12, 8, 12, 20, 6, 5, 30, 5, 6, 14, 3, 16), strict=True)),
+    "first": dict(zip(GENRES, (24, 12, 14, 16, 5, 5, 14, 3, 8, 6, 4, 0, 0), strict=True)),
+    "second": dict(zip(GENRES, (12, 8, 12, 20, 6, 5, 30, 5, 6, 14, 3, 16, 0), strict=True)),
+    "third": dict(zip(GENRES, (8, 6, 12, 14, 6, 14, 14, 3, 8, 10, 3, 0, 32), strict=True)),
 }
 """How often each genre is asked for a document. The second mix has more of what is learned late: sums, lists, stories
-with pronouns, and facts in other words."""
+with pronouns, and facts in other words; the third more years, and facts in still more words."""
 
 _LONG_ROW = 192
 _TOKENS_PER_FILLER = 36

@@ -152,7 +152,7 @@ def test_a_result_carries_what_made_it(words):
     )
     assert {"python", "mechinterp-workbench", "torch", "transformers", "transformer-lens"} <= set(made["versions"])
     assert made["seconds"] >= 0
-    assert made["peak_memory_bytes"] > 10_000_000
+    assert 10_000_000 < made["peak_memory_bytes"] < 100_000_000_000
     assert made["date"].endswith("+00:00")
 
 

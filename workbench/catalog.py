@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -267,10 +268,16 @@ def _versions() -> dict[str, str]:
 
 
 def _peak_memory() -> int | None:
-    """The most bytes that this process has ever held in memory; None where the system does not tell."""
+    """The most bytes that this process has ever held in memory; None where the system does not tell.
+
+    On Linux getrusage would begin with the size of the process that started this one.
+    """
     if sys.platform == "win32":
         return None
+    status = Path("/proc/self/status")
+    if status.is_file():
+        peak = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+        return 1024 * int(peak[1]) if peak else None
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes

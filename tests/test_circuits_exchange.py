@@ -1,10 +1,8 @@
 """Circuit files: what is written is read back, ids never collide, and the schema is the one that viewers know."""
 
 import json
-from dataclasses import replace
 
 import pytest
-import torch
 from circuit_parts import frozen, graph_of
 from small_models import small_model
 
@@ -18,14 +16,7 @@ def circuit(name="GPT2", **thresholds):
     targets = [*token_targets(model, run, [5, 6]), difference_target(model, run, 5, 6)]
     graph = graph_of(name, targets=targets)
     settings = {"node_threshold": 1.0, "edge_threshold": 1.0} | thresholds
-    pruned = prune(graph, **settings) if thresholds else whole(graph)
-    return graph, circuit_of(graph, pruned, slug="a-b", scan="s", vocabulary=128, settings=settings)
-
-
-def whole(graph):
-    """Everything kept; at thresholds of 1.0 rounding decides whether nodes without influence are."""
-    square = graph.square()
-    return replace(prune(graph), nodes=torch.ones(len(square), dtype=torch.bool), edges=square != 0)
+    return graph, circuit_of(graph, prune(graph, **settings), slug="a-b", scan="s", vocabulary=128, settings=settings)
 
 
 def test_a_file_is_read_back_as_it_was_written(tmp_path):

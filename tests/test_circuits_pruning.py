@@ -53,7 +53,7 @@ def reference(square, probabilities, features, errors, tokens, node_threshold, e
     return of_nodes, nodes, edges, float(replacement), float(completeness)
 
 
-@pytest.mark.parametrize("thresholds", [(0.8, 0.98), (0.5, 0.9), (0.95, 0.6), (1.0, 1.0)])
+@pytest.mark.parametrize("thresholds", [(0.8, 0.98), (0.5, 0.9), (0.95, 0.6)])
 @pytest.mark.parametrize("name", ["GPT2", "Gemma2", "GPTNeoX parallel"])
 def test_numbers_are_those_of_circuit_tracer_on_the_same_graph(name, thresholds):
     graph = graph_of(name)
@@ -66,6 +66,14 @@ def test_numbers_are_those_of_circuit_tracer_on_the_same_graph(name, thresholds)
     assert torch.equal(pruned.edges, edges & both & (graph.square() != 0))
     assert scores.replacement == pytest.approx(replacement, abs=1e-5)
     assert scores.completeness == pytest.approx(completeness, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Gemma2", "GPTNeoX parallel"])
+def test_everything_is_kept_at_thresholds_of_one(name):
+    graph = graph_of(name)
+    pruned = prune(graph, 1.0, 1.0)
+    assert pruned.nodes.all()
+    assert torch.equal(pruned.edges, graph.square() != 0)
 
 
 def test_more_is_kept_at_higher_thresholds():

@@ -86,7 +86,7 @@ def prune(graph: AttributionGraph, node_threshold: float = 0.8, edge_threshold: 
 
     Args:
         graph: a graph.
-        node_threshold: share of influence that the kept nodes must have, 0 to 1.
+        node_threshold: share of influence that the kept nodes must have, 0 to 1; 1 keeps all.
         edge_threshold: the same of edges.
 
     Raises:
@@ -169,13 +169,17 @@ def _influence(graph: AttributionGraph, nodes: Bool[Tensor, " node"]) -> Float[T
 
 
 def _floor(scores: Float[Tensor, " some"], share: float, count: int) -> Float[Tensor, ""]:
-    """The smallest score among the largest ones that together have this share; 0 where rounding keeps them below it.
+    """The smallest score among the largest ones that together have this share; 0 for a share of 1.
+
+    There all are meant, and rounding would decide which of the smallest are among them.
 
     Args:
         scores: from 0 up.
         share: 0 to 1.
         count: of all scores, with zeros that are not among them: a sum is rounded by how many numbers it has.
     """
+    if share == 1:
+        return scores.new_zeros(())
     ranked = scores[scores > 0].sort(descending=True).values
     whole = torch.nn.functional.pad(ranked, (0, count - len(ranked))).sum()
     place = int(torch.searchsorted(ranked.cumsum(0) / whole, share))

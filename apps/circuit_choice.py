@@ -59,8 +59,10 @@ class CircuitChoice:
         }
 
     def written(self) -> str:
-        """The choice as the address holds it; empty when nothing is chosen."""
-        told = {**self.q_params(), "nodes": self.nodes, "edges": self.edges, "blind": self.blind}
+        """The choice as the address holds it; empty when nothing is chosen. A blind one tells no labels."""
+        numbered = {f"group {place}": members for place, members in enumerate(self.groups.values(), 1)}
+        named = replace(self, names={}, groups=numbered) if self.blind else self
+        told = {**named.q_params(), "nodes": self.nodes, "edges": self.edges, "blind": self.blind}
         usual = {"edges": EDGES}
         said = {name: value for name, value in told.items() if value != usual.get(name, type(value)())}
         return json.dumps(said, separators=(",", ":"), ensure_ascii=False) if said else ""

@@ -72,6 +72,12 @@ def adopt(result: Result) -> None:
             st.session_state[_key(entry.name, knob.name)] = show(value) if as_text else value
 
 
+def beyond_text(result: Result) -> list[str]:
+    """What the prompts of a result have beside their texts, such as a target: it cannot be typed at the left."""
+    prompts_of = [given["prompts"] for given in result.inputs.values() if given.get("type") == "prompts"]
+    return sorted({name for given in prompts_of for prompt in given for name in prompt} - {"text"})
+
+
 def _key(analysis: str, name: str) -> str:
     """The key of a widget, and its name in the address."""
     return f"{analysis}.{name}"

@@ -23,7 +23,14 @@ export default function ({ parentElement, data, setTriggerValue }) {
     room.innerHTML = data.markup;
     room.drawing = explore(room.querySelector(".network"), data.heard ? { focused: (id) => room.tell(id) } : {});
   }
-  if (data.heard) room.drawing.show(data.shown);
+  if (!data.heard) return;
+  room.drawing.show(data.shown);
+  room.rest = () => setTriggerValue("rested", {});
+  if (room.focused !== undefined && room.focused !== data.shown.focused) {
+    clearTimeout(room.waiting);
+    room.waiting = setTimeout(() => room.rest(), 600); // milliseconds after the last of several clicks
+  }
+  room.focused = data.shown.focused;
 }
 """
 _LOOK = """
@@ -39,7 +46,14 @@ def network(result: Result, view: Graph, key: str) -> None:
     _DRAW(key=key, data={"markup": markup(view, result), "heard": False})
 
 
-def heard_network(result: Result, view: Graph, key: str, shown: Mapping[str, Any], hear: Callable[[str], None]) -> None:
+def heard_network(
+    result: Result,
+    view: Graph,
+    key: str,
+    shown: Mapping[str, Any],
+    hear: Callable[[str], None],
+    rest: Callable[[], None],
+) -> None:
     """Draw a network that tells the page which node is clicked.
 
     Args:
@@ -48,10 +62,11 @@ def heard_network(result: Result, view: Graph, key: str, shown: Mapping[str, Any
         key: names the widget.
         shown: what to draw of it: `focused` (an id), `pinned` (ids), `nodes` and `edges` (how many of the strongest).
         hear: called with the id of a node, or with nothing when the focus is taken away.
+        rest: called a moment after the focus has moved for the last time.
     """
 
     def clicked() -> None:
         hear(st.session_state[key]["clicked"]["node"])
 
     data = {"markup": markup(view, result), "heard": True, "shown": dict(shown)}
-    _DRAW(key=key, data=data, on_clicked_change=clicked)
+    _DRAW(key=key, data=data, on_clicked_change=clicked, on_rested_change=rest)

@@ -133,6 +133,7 @@ def _axis_boxes(result: Result, view: View, key: str) -> dict[str, int]:
 
 def _axis_box(array: Named, axis: str, first: int, key: str) -> int:
     if (chosen := index_on(array, axis)) is not None:
+        key = f"{key} {chosen}"  # a message sent before the browser knew of this choice cannot undo it
         st.session_state[key] = chosen
     elif key not in st.session_state:
         st.session_state[key] = first % array.size(axis)

@@ -37,9 +37,10 @@ README_EXAMPLES = {
 _WIDTH = 1400
 _HEIGHT = 1000
 _SECONDS = 60
-_ALL_SHOWN = """() => !document.querySelector("[data-testid=stSkeleton]")"""
-_ALL_DRAWN = """() => [...document.querySelectorAll("[data-testid=stPlotlyChart]")]
-    .every(chart => chart.querySelector(".nsewdrag"))"""
+_STILL = """() => document.querySelector("[data-testid=stApp]").dataset.testScriptState === "notRunning"
+    && !document.querySelector("[data-testid=stSkeleton]")
+    && [...document.querySelectorAll("[data-testid=stPlotlyChart]")].every(chart => chart.querySelector(".nsewdrag"))"""
+"""No page is being made, nothing waits for its place, every chart is drawn."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,9 @@ def chromium() -> Generator["Browser"]:
 def settle(page: "Page") -> None:
     """Wait until nothing on the page is being drawn."""
     page.wait_for_load_state("networkidle")
-    page.locator("[data-testid=stStatusWidget]").wait_for(state="detached")
-    page.wait_for_function(_ALL_SHOWN)
-    page.wait_for_function(_ALL_DRAWN)
-    page.wait_for_timeout(500)  # a chart moves once more when its labels are measured
+    page.wait_for_function(_STILL)
+    page.wait_for_timeout(500)  # a redraw begins a moment after what asks for it, and a chart moves once more
+    page.wait_for_function(_STILL)
 
 
 def take(page: "Page", file: Path, height: int | None = None) -> None:

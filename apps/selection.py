@@ -26,14 +26,21 @@ def selection() -> Mapping[str, int]:
     return st.session_state[AT]
 
 
-def choose(**axes: int) -> None:
-    """Select an index on some axes; the others stay as they are."""
+def select(**axes: int) -> None:
+    """Select an index on some axes; the others stay as they are. What is drawn again for it is left to the caller."""
     st.session_state[AT] = {**selection(), **axes}
 
 
+def choose(**axes: int) -> None:
+    """Select, and draw the whole page for it. A callback calls this last: it does not return."""
+    select(**axes)
+    st.rerun()
+
+
 def forget(axis: str) -> None:
-    """Select nothing on an axis."""
+    """Select nothing on an axis, and draw the whole page for it. A callback calls this last: it does not return."""
     st.session_state[AT] = {name: index for name, index in selection().items() if name != axis}
+    st.rerun()
 
 
 def show_selection() -> None:

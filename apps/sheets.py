@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas
 import streamlit as st
-from pandas.api.types import is_integer_dtype
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
 from apps.selection import SHARED, choose, selection
 from apps.wording import counted
@@ -48,4 +48,11 @@ def _row_clicked(places: pandas.DataFrame, key: str) -> None:
 
 def readable(frame: pandas.DataFrame) -> pandas.DataFrame:
     """The table with the hidden characters of its texts shown."""
-    return frame.map(lambda cell: visible(cell, limit=200) if isinstance(cell, str) else cell)
+    told = {name: column if is_numeric_dtype(column) else _readable(column) for name, column in frame.items()}
+    return pandas.DataFrame(told, index=frame.index)
+
+
+def _readable(column: pandas.Series) -> pandas.Series:
+    """Many cells hold the same text, so each text is made readable once."""
+    shown = {text: visible(text, limit=200) for text in {cell for cell in column if isinstance(cell, str)}}
+    return column.map(lambda cell: shown[cell] if isinstance(cell, str) else cell)

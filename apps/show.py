@@ -3,7 +3,7 @@
 import io
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ def show(result: Result, run: str) -> None:
     body(result, run)
 
 
-def heading(result: Result, run: str) -> None:
-    """The outcome of a result, its checks, and what can be done with it."""
+def heading(result: Result, run: str, files: bool = True) -> None:
+    """The outcome of a result, its checks, and what can be done with it; `files` may be withheld."""
     finding_line(result)
     with st.container(horizontal=True, vertical_alignment="center"):
         checks_badge(result.checks)
-        _downloads(result, run)
+        if files:
+            _downloads(result, run)
         _reproduction(result)
         collect_button(run)
         st.caption(f"{inert(str(result.model.get('name')))}, {_made(result)}, run {inert(run)}")
@@ -46,13 +47,20 @@ def finding_line(result: Result) -> None:
     st.html(f'<p style="font-size:1.2rem;font-weight:600;margin:0">{escape(result.finding)}</p>')
 
 
-def body(result: Result, run: str) -> None:
-    """Draw the scalars, notes, pictures and tables of a result; `run` makes the keys of the widgets."""
+def body(result: Result, run: str, left_out: Collection[int] = ()) -> None:
+    """Draw the scalars, notes, pictures and tables of a result.
+
+    Args:
+        result: what to draw.
+        run: makes the keys of the widgets.
+        left_out: the places of views that are drawn elsewhere.
+    """
+    places = [place for place in range(len(result.views)) if place not in left_out]
     _scalars(result)
     if result.notes:
         st.html("<small>Note: " + "<br>Note: ".join(map(escape, result.notes)) + "</small>")
-    pictures(result, run)
-    _tables(result, run)
+    pictures(result, run, places)
+    _tables(result, run, places)
 
 
 def checks_badge(checks: Sequence[Check]) -> None:
@@ -85,12 +93,13 @@ def _scalars(result: Result) -> None:
         st.html(f'<div style="display:flex;flex-wrap:wrap;row-gap:.5rem">{cells}</div>')
 
 
-def _tables(result: Result, run: str) -> None:
-    """The tables that no view shows."""
-    shown = {name for view in result.views for name in view.read_columns}
+def _tables(result: Result, run: str, places: Collection[int]) -> None:
+    """The tables that none of the views at some places shows; each is drawn when it is opened."""
+    shown = {name for place in places for name in result.views[place].read_columns}
     for name in [name for name in result.tables if name not in shown]:
-        with st.expander(inert(words_of(name))):
-            sheet(result.table(name), f"{run} {name}")
+        with st.expander(inert(words_of(name)), key=f"{run} {name} box", on_change="rerun") as box:
+            if box.open:
+                sheet(result.table(name), f"{run} {name}")
 
 
 def _downloads(result: Result, run: str) -> None:

@@ -23,6 +23,8 @@ from workbench.views.texts import visible
 if TYPE_CHECKING:
     from workbench.model import Model
 
+SELECTED = "selected"
+"""The key of the part that tells what is selected."""
 _STRIP_TOKENS = 200
 """Tokens shown of one prompt."""
 _STRIP_PROMPTS = 4
@@ -89,6 +91,7 @@ def _chip(model: "Model") -> None:
     checks_badge([Check(one["name"], one["value"], one["tolerance"]) for one in about["checks"]])
 
 
+@st.fragment(key=SELECTED)
 def _selection_fields() -> None:
     """What is selected, as fields: whatever a click can select can be written here."""
     chosen_now = selection()
@@ -97,7 +100,7 @@ def _selection_fields() -> None:
         st.caption("Click a cell, a token's row or a node, or write numbers here; all views and pages follow.")
         left, right = st.columns(2)
         for place, axis in enumerate(_FIELDS):
-            key = f"selected {axis}"
+            key = f"selected {axis} {chosen_now.get(axis)}"  # an older message of the browser cannot undo it
             st.session_state[key] = chosen_now.get(axis)
             (right if place % 2 else left).number_input(
                 axis, min_value=0, step=1, key=key, placeholder="any", on_change=_selected, args=(axis, key)

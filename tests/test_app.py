@@ -15,9 +15,9 @@ from streamlit.testing.v1 import AppTest
 from toys import HEADER, WORD_COUNT, Toy, toy_package
 
 from apps import service as service_module
-from apps.controls import TYPED, _bundled_as, read_inputs
+from apps.controls import TYPED, _bundled_as, beyond_text, read_inputs
 from apps.models import _affordable, _budget
-from apps.screens.analysis import Asked, leave_other_pages
+from apps.screens.analysis import Asked, _difference, leave_other_pages
 from apps.screens.welcome import QUESTIONS
 from apps.selection import choose_on, index_on, selection
 from apps.service import service
@@ -271,18 +271,30 @@ def test_a_result_of_other_settings_is_marked_and_they_can_be_set_back(toys):
     assert page.number_input(key="word_count.repeat").value == 1
 
 
+def test_prompts_that_have_more_than_a_text_say_that_it_cannot_be_typed():
+    prompts = {"type": "prompts", "prompts": [{"text": "a b", "target": " c"}, {"text": "d"}]}
+    assert beyond_text(Result(inputs={"prompts": prompts, "hops": {"type": "hops"}})) == ["target"]
+    assert "Its prompts have more than a text (target), which cannot be typed" in _difference(
+        Result(inputs={"prompts": prompts})
+    )
+    assert _difference(Result()) == "The settings above are not those of the result below."
+
+
 def test_a_redraw_with_the_address_of_before_does_not_lose_the_new_result(toys):
     """A click while the job ends sends the old address once more, after the new one was set."""
     page = press_run(open_page("word_count"))
     old = page.query_params["run"]
     page.run()
     page.text_area(key="prompts").set_value("three words here")
-    press_run(page)
-    new = page.query_params["run"]
+    page.button(key="run").click().run()
+    job = service().jobs.all()[-1].id
+    service().jobs.wait(job, SOON)
+    new = service().run_of(job)
     assert new != old
-    page.query_params["run"] = old
-    page.run()
-    assert page.query_params["run"] == new
+    for _ in range(2):
+        page.query_params["run"] = old
+        page.run()
+        assert page.query_params["run"] == new
     page.run()
     page.query_params["run"] = old
     page.run()
@@ -337,12 +349,12 @@ def test_a_selection_is_shared_by_pictures_and_tables_and_stands_in_the_address(
     )
     run = service().store.put(result, "key")
     page = open_page("word_count", run=run, at="head2.layer1")
-    box = page.selectbox(key=f"{run} 0 head")
+    box = axis_box(page, "head")
     assert box.value == 2
     assert any(caption.value == "At layer 1, head 2: 1 row of 6" for caption in page.caption)
     box.set_value(0).run()
     assert any(caption.value == "At layer 1, head 0: 1 row of 6" for caption in page.caption)
-    assert page.selectbox(key=f"{run} 0 head").value == 0
+    assert axis_box(page, "head").value == 0
 
 
 def test_a_selection_that_an_array_does_not_have_is_ignored(toys):
@@ -353,8 +365,12 @@ def test_a_selection_that_an_array_does_not_have_is_ignored(toys):
         views=(Lines("score", x="head"),),
     )
     run = service().store.put(result, "key")
-    assert open_page("word_count", run=run, at="layer8").selectbox(key=f"{run} 0 layer").value == 1
-    assert open_page("word_count", run=run, at="layer5.nonsense7").selectbox(key=f"{run} 0 layer").value == 0
+    assert axis_box(open_page("word_count", run=run, at="layer8"), "layer").value == 1
+    assert axis_box(open_page("word_count", run=run, at="layer5.nonsense7"), "layer").value == 0
+
+
+def axis_box(page: AppTest, axis: str):
+    return next(box for box in page.selectbox if box.label == axis)
 
 
 def test_rows_are_about_the_places_that_they_name():

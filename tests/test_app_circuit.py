@@ -22,7 +22,9 @@ def one_page(run):
     from apps.screens.circuit import circuit_result
     from apps.service import saved_result
     from apps.session import shown_run
+    from apps.sidebar import side_bar
 
+    side_bar()
     now = shown_run("transcoder_circuit") or run
     circuit_result({}, saved_result(now), now)
 
@@ -172,9 +174,11 @@ def test_blind_mode_hides_all_names_until_a_hypothesis_is_written_and_keeps_the_
     assert not page.exception
     shown = texts(page) + str([one.options for one in page.selectbox])
     assert not any(name in shown for name in ("a colour", "animal"))
+    offered = [one.proto.label for one in page.get("download_button")]
+    assert "Notebook" in offered and not {"Report (HTML)", "JSON"} & set(offered), "files name features"
     button(page, "Reveal").click().run()
     assert "first" in page.error[0].value
-    page.text_area[0].set_value("a coloured animal")
+    next(one for one in page.text_area if "feature" in one.label).set_value("a coloured animal")
     button(page, "Reveal").click().run()
     assert "It is **a coloured animal**, and fires here on cat." in texts(page)
     (run,) = service().store.runs()
@@ -185,6 +189,13 @@ def test_blind_mode_hides_all_names_until_a_hypothesis_is_written_and_keeps_the_
     (row,) = service().store.get(kept.id).tables["verdicts"]
     assert (row["node"], row["hypothesis"], row["verdict"]) == ("1_0_2", "a coloured animal", "right")
     assert "You said: a coloured animal. Verdict: **right**." in texts(page)
+
+
+def test_the_link_of_a_blind_page_tells_no_labels():
+    choice = CircuitChoice(groups={"colours": ("0_4_2", "0_5_2")}, names={"1_0_2": "an animal"}, blind=True)
+    assert "colours" not in choice.written() and "animal" not in choice.written()
+    assert CircuitChoice.read(choice.written()).groups == {"group 1": ("0_4_2", "0_5_2")}
+    assert "colours" in replace(choice, blind=False).written()
 
 
 def test_foreign_names_stay_texts():

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from playwright.sync_api import expect
 from test_browser import address as address
 from test_browser import brightness, finding, press_run_until_accepted
 from test_browser import browser as browser
@@ -26,6 +27,9 @@ ASKED = {
     "transcoder_circuit.node_threshold": "1",
     "transcoder_circuit.edge_threshold": "1",
 }
+ALL_MARKUP = """() => [document, ...[...document.querySelectorAll("*")].map(one => one.shadowRoot).filter(Boolean)]
+    .map(root => (root.body || root).innerHTML).join("")"""
+"""Texts, tooltips, alternative texts and labels for readers of the screen, in shadow roots too."""
 COLOURED, COLOUR, ANIMAL = "1_0_3", "0_0_3", "0_1_3"
 """L1.F0 "a coloured animal", and the two features of layer 0 that make it."""
 
@@ -97,13 +101,26 @@ def test_a_click_on_a_node_shows_its_card_and_a_click_there_leads_on(tab, link):
     drawing(page)
     assert_readable(page, dark=True)
     look_at(page, COLOURED)
-    assert page.get_by_text("kind feature, layer 1, position 3 cat, activation 1.2").count() == 1
-    assert node(page, COLOURED).get_attribute("aria-pressed") == "true"
+    expect(page.get_by_text("kind feature, layer 1, position 3 cat, activation 1.2")).to_have_count(1)
+    expect(node(page, COLOURED)).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="+2.25 L0.F0@3 a colour before").click()
     await_choice(page, clickedId=COLOUR)
-    assert "at=feature0.layer0.pos3" in page.url, "the shared selection follows"
+    page.wait_for_url(re.compile(r"at=feature0\.layer0\.pos3"))  # the shared selection follows
+    expect(page.get_by_text("Selected: layer 0, pos 3, feature 0")).to_be_visible()
     page.get_by_role("button", name="-1.125 L1.F1@3 an animal").wait_for()
     page.locator(f"[data-id='{COLOUR}'][aria-pressed=true]").wait_for()
+
+
+def test_a_node_clicked_while_a_pin_is_still_on_its_way_undoes_nothing(tab, link):
+    page = tab(link)
+    drawing(page)
+    look_at(page, COLOURED)
+    page.get_by_role("button", name="Pin", exact=True).evaluate("one => { window.pin = one; }")
+    node(page, COLOUR).evaluate(
+        "one => { pin.click(); setTimeout(() => one.dispatchEvent(new MouseEvent('click', { bubbles: true })), 40); }"
+    )
+    await_choice(page, clickedId=COLOUR, pinnedIds=[COLOURED])
+    expect(page.get_by_text("Selected: layer 0, pos 3, feature 0")).to_be_visible()
 
 
 def test_pins_groups_thresholds_and_the_focused_node_come_back_with_the_link(tab, link):
@@ -122,9 +139,10 @@ def test_pins_groups_thresholds_and_the_focused_node_come_back_with_the_link(tab
     await_choice(page, edges=1, pinnedIds=[COLOURED])
     other = tab(page.url.split("/", 3)[3])
     drawing(other)
+    await_choice(other, **chosen(page))
     assert chosen(other) == chosen(page)
-    assert other.get_by_text("early: L0.F0@3 a colour before, L0.F1@3 an animal now").count() == 1
-    assert node(other, COLOURED).get_attribute("aria-pressed") == "true"
+    expect(other.get_by_text("early: L0.F0@3 a colour before, L0.F1@3 an animal now")).to_have_count(1)
+    expect(node(other, COLOURED)).to_have_attribute("aria-pressed", "true")
     drawn = other.locator("[data-from]").evaluate_all(
         "all => all.filter(one => one.style.display !== 'none').map(one => [one.dataset.from, one.dataset.to])"
     )
@@ -181,10 +199,14 @@ def test_blind_mode_names_nothing_until_a_hypothesis_is_written(tab, link):
     look_at(page, COLOURED)
     page.get_by_text("Blind", exact=True).click()
     await_choice(page, blind=True)
-    page.get_by_text("the rest of the result, which names features").wait_for()
+    page.get_by_text("the rest of the result and its files, which name features").wait_for()
     settle(page)
-    shown = page.locator("[data-testid=stMain]").inner_text() + drawing(page).inner_text()
-    assert "coloured animal" not in shown and "a colour before" not in shown
+    drawing(page)
+    everything = page.evaluate(ALL_MARKUP)
+    assert "L1.F0@3" in everything, "it reads the drawing too"
+    assert "coloured animal" not in everything and "a colour before" not in everything
+    for name in ("Download", "Circuit file"):
+        expect(page.get_by_role("button", name=name)).to_have_count(0)
     page.get_by_role("textbox", name="What is this feature?").fill("a colour, then an animal")
     page.get_by_role("button", name="Reveal").click()
     page.get_by_text("It is a coloured animal, and fires here on cat.").wait_for()

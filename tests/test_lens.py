@@ -104,7 +104,11 @@ def test_the_size_of_the_slices_of_the_vocabulary_changes_nothing(
     ids = torch.randint(1000, (7,), generator=generator)
     with torch.no_grad():
         table = bridge.ln_final(streams) @ weight.T
-    agree(read_layers(bridge, streams, ids), table, ids)
+    found = read_layers(bridge, streams, ids, top=4, first=2)
+    agree(found, table, ids)
+    best = table.log_softmax(-1).exp()[:, 2:].topk(4)
+    torch.testing.assert_close(found.best, best.values, atol=2e-6, rtol=1e-5)
+    assert torch.equal(found.best_ids, best.indices)
 
 
 def test_the_top_token_has_rank_0() -> None:

@@ -138,6 +138,20 @@ def test_a_view_draws_axes_in_the_order_it_names() -> None:
     np.testing.assert_array_equal(figure(turned, result).data[0].z, result.arrays["effect"].values[0].T)
 
 
+def test_what_is_near_zero_is_near_the_page_in_both_themes() -> None:
+    result = grid_of(np.zeros((2, 2)), diverging=True)
+    for dark, ground in ((False, 255), (True, 0)):
+        shades = [colour for _, colour in result.figure(dark=dark).data[0].colorscale]
+        away = [abs(sum(int(shade[at : at + 2], 16) for at in (1, 3, 5)) / 3 - ground) for shade in shades]
+        assert away[4] == min(away), "the middle of nine shades is nearest to the page"
+
+
+def test_bars_of_uncertainty_are_drawn_in_the_ink_of_the_page() -> None:
+    for dark in (False, True):
+        drawn = figure(every_view().views[3], every_view(), dark=dark)
+        assert drawn.data[0].error_y.color == drawn.layout.font.color
+
+
 def test_equal_tokens_stay_apart_on_an_axis() -> None:
     bars = every_view().figure(3)
     assert bars.layout.xaxis.labelalias["1"] == bars.layout.xaxis.labelalias["2"] == "·cat"

@@ -76,16 +76,27 @@ def _bound(bridge: Any) -> float | None:
 
 @dataclass(frozen=True)
 class Readings:
-    """What each layer's stream would say at each position, as numbers instead of vocabulary tables."""
+    """What each layer's stream would say at each position, as numbers instead of vocabulary tables.
+
+    `best_ids` are the most likely tokens at the listed positions, best first, and `best` their probabilities.
+    """
 
     target_probability: Float[Tensor, "layer pos"]
     target_rank: Float[Tensor, "layer pos"]
     entropy: Float[Tensor, "layer pos"]
     kl: Float[Tensor, "layer pos"]
+    best: Float[Tensor, "layer listed rank"]
+    best_ids: Int[Tensor, "layer listed rank"]
 
 
 @torch.no_grad()
-def read_layers(bridge: Any, streams: Float[Tensor, "layer pos d_model"], ids: Int[Tensor, " pos"]) -> Readings:
+def read_layers(
+    bridge: Any,
+    streams: Float[Tensor, "layer pos d_model"],
+    ids: Int[Tensor, " pos"],
+    top: int = 0,
+    first: int = 0,
+) -> Readings:
     """Read many streams at once, a slice of the vocabulary at a time.
 
     The unembedding is read from memory once for all layers, and no [rows, vocab] table is made: sums over
@@ -95,17 +106,21 @@ def read_layers(bridge: Any, streams: Float[Tensor, "layer pos d_model"], ids: I
         bridge: the TransformerBridge.
         streams: residual streams; the last layer is the one that KL compares to.
         ids: the target token at each position.
+        top: how many of the most likely tokens to keep.
+        first: the position from which on they are kept.
     """
     hidden = bridge.ln_final(streams).float()
     weight, bias = unembedding(bridge)
     own = _scores(bridge, hidden, weight[ids], None if bias is None else bias[ids])
-    sums = _Sums.empty(hidden)
+    sums, best = _Sums.empty(hidden), _Best.empty(hidden[:, first:])
     step = max(256, min(4096, _NUMBERS // (hidden.shape[0] * hidden.shape[1])))
     for start in range(0, weight.shape[0], step):
         part = slice(start, start + step)
         logits = torch.nn.functional.linear(hidden, weight[part].float(), None if bias is None else bias[part])
-        sums.take(cap(bridge, logits), own, ids - start)
-    return sums.readings(own)
+        logits = cap(bridge, logits)
+        sums.take(logits, own, ids - start)
+        best.take(logits[:, first:], start, top)
+    return sums.readings(own, best, first)
 
 
 _NUMBERS = 8_000_000
@@ -174,12 +189,37 @@ class _Sums:
         self.above += better.sum(-1)
         self.top = top
 
-    def readings(self, own: Float[Tensor, "layer pos"]) -> Readings:
+    def readings(self, own: Float[Tensor, "layer pos"], best: "_Best", first: int) -> Readings:
         """The finished numbers, on the CPU."""
         log_mass = self.mass.log()
         entropy = log_mass - self.mean / self.mass
         surprise = log_mass - self.cross / self.mass[-1]
         kl = surprise - surprise[-1]
         probability = (own.double() - self.top.double() - log_mass).exp()
-        numbers = (probability, self.above, entropy.clamp_min(0), kl.clamp_min(0))
-        return Readings(*(number.float().cpu() for number in numbers))
+        likely = (best.logits.double() - (self.top.double() + log_mass)[:, first:, None]).exp()
+        numbers = (probability, self.above, entropy.clamp_min(0), kl.clamp_min(0), likely)
+        return Readings(*(number.float().cpu() for number in numbers), best.ids.cpu())
+
+
+@dataclass
+class _Best:
+    """The largest logits so far and whose they are, the largest first."""
+
+    logits: Float[Tensor, "layer listed rank"]
+    ids: Int[Tensor, "layer listed rank"]
+
+    @classmethod
+    def empty(cls, hidden: Float[Tensor, "layer listed d_model"]) -> "_Best":
+        """Nothing seen yet."""
+        nothing = hidden.new_empty((*hidden.shape[:2], 0))
+        return cls(nothing, nothing.long())
+
+    def take(self, logits: Float[Tensor, "layer listed part"], start: int, count: int) -> None:
+        """Add a slice of the vocabulary whose first token is `start`, and keep the `count` largest."""
+        if not count:
+            return
+        part = logits.topk(min(count, logits.shape[-1]))
+        values = torch.cat([self.logits, part.values], -1)
+        ids = torch.cat([self.ids, part.indices + start], -1)
+        kept = values.topk(min(count, values.shape[-1]))
+        self.logits, self.ids = kept.values, ids.gather(-1, kept.indices)

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from apps.controls import adopt, input_controls, knob_controls, read_inputs
+from apps.controls import adopt, beyond_text, input_controls, knob_controls, read_inputs
 from apps.explain import explain_analysis, source_link
 from apps.service import Order, saved_result, service
 from apps.session import RUN, chosen, show_run, shown_run
@@ -146,9 +146,16 @@ def _result(entry: Entry, run: str, order: Order | None, draw: Callable[[Result,
         return
     if order is None or not _answers(result, order):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("The settings above are not those of the result below.", width="content")
+            st.caption(_difference(result), width="content")
             st.button("Set them back", on_click=adopt, args=(result,), type="tertiary")
     draw(result, run)
+
+
+def _difference(result: Result) -> str:
+    """Why a result is not what the settings ask for."""
+    told = "The settings above are not those of the result below."
+    more = ", ".join(map(inert, beyond_text(result)))
+    return f"{told} Its prompts have more than a text ({more}), which cannot be typed at the left." if more else told
 
 
 def _answers(result: Result, order: Order) -> bool:

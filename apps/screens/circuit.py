@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
@@ -10,8 +11,9 @@ from apps.links import follow
 from apps.networks import heard_network
 from apps.screens.circuit_blind import blind_card
 from apps.screens.circuit_groups import pinned_part
-from apps.selection import choose
+from apps.selection import select, show_selection
 from apps.show import body, heading, show
+from apps.sidebar import SELECTED
 from apps.wording import inert
 from workbench.circuit_card import Edge, NodeCard, blinded, is_circuit, node_card, node_labels, relabelled
 from workbench.result import Result
@@ -19,6 +21,8 @@ from workbench.strict_json import dumps
 from workbench.views import Graph
 from workbench.views.texts import cell_text, visible
 
+_EXPLORER, _REST = "circuit explorer", "rest of the circuit"
+"""The parts of the page that are drawn again by themselves."""
 _SHOWN = 10
 """Inputs and outputs on a card."""
 
@@ -35,25 +39,46 @@ def circuit_result(pages: Mapping[str, st.Page], result: Result, run: str) -> No
     if not is_circuit(result) or not drawings:  # of an older workbench
         show(result, run)
         return
-    heading(result, run)
+    heading(result, run, files=not circuit_choice().blind)
+    _explorer(pages, result, drawings[0], run)
+    if circuit_choice().blind:
+        st.info("Blind mode: the rest of the result and its files, which name features, come back when it is off.")
+    else:
+        _rest(result, drawings[0], run)
+
+
+@st.fragment(key=_EXPLORER)
+def _explorer(pages: Mapping[str, st.Page], result: Result, drawing: Graph, run: str) -> None:
+    """The drawing, the card of the focused node, and what is pinned: a click in here draws this part again."""
     choice = circuit_choice().within(node_labels(result))
-    shown = blinded(result) if choice.blind else relabelled(result, choice.names)
+    shown = _named(result, choice)
+    if choice.blind:  # what is known of a node on hover tells where it fires
+        drawing = replace(drawing, details=())
     with st.container(border=True):
         _controls(shown, choice, run)
         left, right = st.columns([3, 2], gap="large")
         with left:
-            heard_network(
-                shown, drawings[0], f"circuit {run} drawing", _shown(choice, shown), lambda node: _look_at(shown, node)
-            )
+            key, hear = f"circuit {run} drawing", partial(_look_at, shown)
+            heard_network(shown, drawing, key, _shown(choice, shown), hear, _follow_focus)
         with right:
             _card(pages, result, shown, choice, run)
         if not choice.blind:  # groups may be named after what they are
             pinned_part(pages, result, shown, choice, run)
     show_circuit_choice()
+    show_selection()
+
+
+@st.fragment(key=_REST)
+def _rest(result: Result, drawing: Graph, run: str) -> None:
+    """All other pictures and tables, which mark what is selected."""
+    body(result, run, [result.views.index(drawing)])
+
+
+def _named(result: Result, choice: CircuitChoice) -> Result:
+    """The circuit with the names that may be seen."""
     if choice.blind:
-        st.info("Blind mode: the rest of the result, which names features, comes back when it is turned off.")
-    else:
-        body(replace(result, views=tuple(view for view in result.views if view != drawings[0])), run)
+        return blinded(result)
+    return relabelled(result, choice.names) if choice.names else result
 
 
 def _shown(choice: CircuitChoice, result: Result) -> dict[str, object]:
@@ -68,14 +93,25 @@ def _shown(choice: CircuitChoice, result: Result) -> dict[str, object]:
 
 
 def _look_at(result: Result, node: str) -> None:
-    """Focus a node, and select its place for all views."""
+    """Focus a node, and select its place for all views. Only its part of the page is drawn at once."""
     change_circuit(node=node)
     row = next((row for row in result.tables["nodes"] if row["id"] == node), None)
     if row is None:
         return
     layer = {"layer": int(row["row"])} if row["kind"] in ("feature", "error") else {}
     number = {"feature": int(node.split("_")[1])} if row["kind"] == "feature" else {}
-    choose(pos=int(row["ctx_idx"]), **layer, **number)
+    select(pos=int(row["ctx_idx"]), **layer, **number)
+
+
+def _look_at_chosen(result: Result, key: str, before: str) -> None:
+    """Focus the node that the box says, unless it was drawn for another node than is looked at by now."""
+    if circuit_choice().node == before:
+        _look_at(result, st.session_state[key] or "")
+
+
+def _follow_focus() -> None:
+    """Draw the parts that mark what is selected, and not the drawing again."""
+    st.rerun([SELECTED, *([] if circuit_choice().blind else [_REST])])
 
 
 def _controls(result: Result, choice: CircuitChoice, run: str) -> None:
@@ -88,9 +124,12 @@ def _controls(result: Result, choice: CircuitChoice, run: str) -> None:
         st.toggle(
             "Blind",
             key=key,
-            on_change=lambda: change_circuit(blind=st.session_state[key]),
-            help="Hide what features are called and where they fire, and say what one is from its circuit alone.",
+            on_change=lambda: _blind(st.session_state[key]),
+            help="Hide what features are called and where they fire, and say what one is from its circuit alone. "
+            "Your own labels are hidden too, and left out of the link.",
         )
+        if choice.blind:
+            return
         with st.popover("Circuit file", icon=":material/download:", help="For circuit-tracer and Neuronpedia"):
             name = st.text_input("Name", value="circuit", key=f"circuit {run} slug", help="Letters, digits, - and _")
             st.download_button(
@@ -101,6 +140,12 @@ def _controls(result: Result, choice: CircuitChoice, run: str) -> None:
                 icon=":material/download:",
                 on_click="ignore",
             )
+
+
+def _blind(hidden: bool) -> None:
+    """Hide names on the whole page, or show them again. A callback calls this last."""
+    change_circuit(blind=hidden)
+    st.rerun()
 
 
 def _threshold(name: str, every: int, chosen: int, key: str) -> None:
@@ -121,7 +166,7 @@ def _threshold(name: str, every: int, chosen: int, key: str) -> None:
 def _card(pages: Mapping[str, st.Page], result: Result, shown: Result, choice: CircuitChoice, run: str) -> None:
     """The node that is looked at."""
     labels = node_labels(shown)
-    key = f"circuit {run} node"
+    key = f"circuit {run} node {choice.node}"  # a message sent before the browser knew of this node cannot undo it
     st.session_state[key] = choice.node or None
     st.selectbox(
         "Node",
@@ -129,7 +174,8 @@ def _card(pages: Mapping[str, st.Page], result: Result, shown: Result, choice: C
         format_func=lambda node: visible(labels.get(node, node), limit=80),
         key=key,
         placeholder="click one, or choose it here",
-        on_change=lambda: _look_at(shown, st.session_state[key] or ""),
+        on_change=_look_at_chosen,
+        args=(shown, key, circuit_choice().node),
     )
     if not choice.node:
         st.caption("Click a node to see what makes it and what it makes. A click on it again lets it go.")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from apps.circuit_choice import CircuitChoice, change_circuit
+from apps.circuit_choice import CircuitChoice, change_circuit, circuit_choice
 from apps.service import Order, saved_result, service
 from apps.session import RUN, chosen
 from apps.show import finding_line
@@ -60,14 +60,15 @@ def pinned_part(pages: Mapping[str, st.Page], result: Result, shown: Result, cho
     """
     labels = node_labels(shown)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = f"circuit {run} pinned"
+        key = f"circuit {run} pinned {' '.join(choice.pinned)}"  # an older message of the browser cannot undo them
         st.session_state[key] = list(choice.pinned)
         st.multiselect(
             "Pinned nodes",
             list(labels),
             format_func=lambda node: visible(labels.get(node, node), limit=60),
             key=key,
-            on_change=lambda: change_circuit(pinned=tuple(st.session_state[key])),
+            on_change=_pin_only,
+            args=(key, circuit_choice().pinned),
             placeholder="none: pin nodes to group and ablate them",
         )
         if choice.pinned:
@@ -84,6 +85,12 @@ def pinned_part(pages: Mapping[str, st.Page], result: Result, shown: Result, cho
             )
     _sums(shown, choice, labels)
     _interventions(pages, result, choice, run)
+
+
+def _pin_only(key: str, before: tuple[str, ...]) -> None:
+    """Pin what the box says, unless it was drawn for other pins than there are by now."""
+    if circuit_choice().pinned == before:
+        change_circuit(pinned=tuple(st.session_state[key]))
 
 
 def _alike(result: Result, choice: CircuitChoice) -> dict[str, tuple[str, ...]]:
@@ -150,6 +157,8 @@ def _interventions(pages: Mapping[str, st.Page], result: Result, choice: Circuit
                     st.session_state[key] = service().submit(_order(one, result, words)).id
                 except MISTAKES as error:
                     tell_mistake(error)
+                else:
+                    st.rerun()  # the side bar tells of the job
     for one in offered:
         _outcome(pages[one.analysis], st.session_state.get(f"circuit {run} {one.analysis}"), one)
 

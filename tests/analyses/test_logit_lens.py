@@ -1,5 +1,7 @@
 """The logit lens sees the planted answer where it was planted, and reads what transformers reads."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -80,12 +82,30 @@ def test_agrees_with_the_slow_road(name: str) -> None:
     }
     for quantity, values in expected.items():
         np.testing.assert_allclose(result.arrays[quantity].values, values, atol=5e-6, rtol=1e-4)
+    texts = result.arrays["kl"].labels["pos"]
     for line in result.tables["top_tokens"]:
-        best = order[line["layer"], -1, line["rank"]]
+        best = order[line["layer"], line["pos"], line["rank"]]
         assert line["token"] == small_model(name).tokenizer.decode([best])
-        assert line["probability"] == pytest.approx(float(said.probs[line["layer"], -1, best]), abs=1e-6)
-    assert len(result.tables["top_tokens"]) == 3 * len(table)
+        assert line["probability"] == pytest.approx(float(said.probs[line["layer"], line["pos"], best]), abs=1e-6)
+        assert line["after"] == texts[line["pos"]]
+    assert len(result.tables["top_tokens"]) == 3 * table.shape[0] * table.shape[1]
     assert result.checks[0].passed
+
+
+@pytest.mark.parametrize("chunk", [1, 64_000_000])
+def test_a_long_prompt_lists_the_top_tokens_of_its_last_positions_and_says_so(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model("Llama")
+    monkeypatch.setattr(import_module("workbench.analyses.logit_lens"), "_CHUNK_NUMBERS", chunk)
+    whole = logit_lens(model, Prompts.of(TEXTS[0]), top=2)
+    monkeypatch.setattr(import_module("workbench.analyses.logit_lens"), "_LISTED", 3 * 2 * model.shape.n_layers)
+    result = logit_lens(model, Prompts.of(TEXTS[0]), top=2)
+    length = whole.arrays["kl"].size("pos")
+    rows = [row for row in whole.tables["top_tokens"] if row["pos"] >= length - 3]
+    assert result.tables["top_tokens"] == rows and len(rows) == 3 * 2 * model.shape.n_layers
+    assert f"Top tokens are listed at the last 3 of {length} positions: the result stays small." in result.notes
+    assert not any("Top tokens" in note for note in whole.notes)
 
 
 def test_without_a_target_it_follows_what_is_said_in_the_end() -> None:

@@ -12,11 +12,11 @@ lens says little before the middle. A low probability early on does not mean tha
 Reference: nostalgebraist 2020, "interpreting GPT: the logit lens"; authors' code: not consulted.
 """
 
+import functools
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from workbench.catalog import Cost, analysis
@@ -36,6 +36,8 @@ TOUR = {"top": 5}
 _UNITS = {"target_probability": "probability", "target_rank": "rank", "entropy": "nats", "kl": "nats"}
 _CHUNK_NUMBERS = 64_000_000
 """Logits of the last layer held at once, to find what the model says in the end: 256 MB."""
+_LISTED = 3_000
+"""Rows of the table of top tokens, so that a result stays small."""
 
 
 @analysis(title="Logit lens", family="lens", reference="nostalgebraist 2020, the logit lens")
@@ -55,11 +57,12 @@ def logit_lens(
         site: where in each layer to read: after the block, between attention and MLP, or before it.
         target: the token to follow, such as " Paris" (exactly one token); empty for each prompt's own
             target, or else for what the model says in the end at each position.
-        top: how many tokens to list per layer at the last position, 1 or more.
+        top: how many tokens to list per layer and position, 1 or more.
 
     Returns:
         Result with `target_probability`, `target_rank`, `entropy` and `kl` ([layer, pos], with an
-        example axis for several prompts) and the table `top_tokens`.
+        example axis for several prompts) and the table `top_tokens`: the most likely tokens at each
+        layer and position, or at the last positions of a prompt that has too many for 3,000 rows.
 
     Example:
         >>> logit_lens(model, prompts).arrays["kl"].axes
@@ -70,19 +73,21 @@ def logit_lens(
     model.check_site(Site(site, 0))
     layers = model.capabilities.served[site]
     traced = trace(model, prompts, [*(Site(site, layer) for layer in layers), Site("logits", pos=-1)])
-    maps = [
-        _read_prompt(model, traced, row, site, layers, _target_id(model, prompts, row, target))
-        for row in range(len(prompts))
-    ]
-    table = [line for row in range(len(prompts)) for line in _top_tokens(model, traced, row, site, layers, top)]
+    listed = max(_LISTED // (len(prompts) * len(layers) * top), 1)
+    maps, table = [], []
+    for row, length in enumerate(traced.tokens.lengths):
+        wanted, first = _target_id(model, prompts, row, target), max(length - listed, 0)
+        pieces = _read_prompt(model, traced, row, site, layers, wanted, top, first)
+        maps.append({name: torch.cat([getattr(piece, name) for piece in pieces], dim=1) for name in _UNITS})
+        table += _top_tokens(model, traced.tokens.text[row], row, layers, pieces, first)
     arrays = _arrays(maps, traced, layers, prompts)
     return Result(
         arrays=arrays,
         tables={"top_tokens": table},
         scalars=_scalars(table, maps[0], layers),
-        views=_views(len(prompts), top, target),
+        views=_views(top * len(layers), target),
         finding=_finding(table, maps[0], layers),
-        notes=_notes(model, traced, site),
+        notes=_notes(model, traced, site, listed),
         checks=_checks(model, traced, layers[-1], maps) if site == "resid_post" else (),
     )
 
@@ -110,9 +115,9 @@ def _target_id(model: Model, prompts: Prompts, row: int, target: str) -> int | N
 
 @torch.no_grad()
 def _read_prompt(
-    model: Model, traced: Trace, row: int, site: str, layers: tuple[int, ...], target: int | None
-) -> dict[str, Float[Tensor, "layer pos"]]:
-    """The four maps of one prompt, some positions at a time."""
+    model: Model, traced: Trace, row: int, site: str, layers: tuple[int, ...], target: int | None, top: int, first: int
+) -> list[Readings]:
+    """What is read of one prompt, some positions at a time; top tokens from the first listed position on."""
     length = traced.tokens.lengths[row]
     pieces: list[Readings] = []
     step = max(1, _CHUNK_NUMBERS // model.shape.d_vocab)
@@ -123,24 +128,31 @@ def _read_prompt(
             ids = read_out(model.bridge, streams[-1]).argmax(-1)
         else:
             ids = torch.full(streams.shape[1:2], target, device=streams.device)
-        pieces.append(read_layers(model.bridge, streams, ids))
-    return {name: torch.cat([getattr(piece, name) for piece in pieces], dim=1) for name in _UNITS}
+        pieces.append(read_layers(model.bridge, streams, ids, top, min(max(first - start, 0), places.stop - start)))
+    return pieces
 
 
-@torch.no_grad()
 def _top_tokens(
-    model: Model, traced: Trace, row: int, site: str, layers: tuple[int, ...], top: int
+    model: Model, text: tuple[str, ...], row: int, layers: tuple[int, ...], pieces: list[Readings], first: int
 ) -> list[dict[str, object]]:
-    """The most likely tokens at the last position, layer by layer."""
-    last = traced.tokens.lengths[row] - 1
-    lines: list[dict[str, object]] = []
-    for layer in layers:
-        probabilities = read_out(model.bridge, traced[Site(site, layer)][row, last]).float().softmax(-1)
-        best = probabilities.topk(min(top, probabilities.shape[-1]))
-        for place, (value, index) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
-            token = model.tokenizer.decode([index])
-            lines.append({"example": row, "layer": layer, "rank": place, "token": token, "probability": value})
-    return lines
+    """The most likely tokens of one prompt; the last position and the last layer come first."""
+    values = torch.cat([piece.best for piece in pieces], dim=1).tolist()
+    ids = torch.cat([piece.best_ids for piece in pieces], dim=1).tolist()
+    said = functools.cache(lambda index: model.tokenizer.decode([index]))
+    return [
+        {
+            "example": row,
+            "pos": pos,
+            "after": text[pos],
+            "layer": layers[place],
+            "rank": rank,
+            "token": said(index),
+            "probability": value,
+        }
+        for pos in reversed(range(first, first + len(values[0])))
+        for place in reversed(range(len(layers)))
+        for rank, (value, index) in enumerate(zip(values[place][pos - first], ids[place][pos - first], strict=True))
+    ]
 
 
 def _arrays(
@@ -190,10 +202,10 @@ def _settled(maps: dict[str, Tensor], layers: tuple[int, ...]) -> int | None:
 
 
 def _scalars(table: list[dict], maps: dict[str, Tensor], layers: tuple[int, ...]) -> dict[str, object]:
-    final = [line for line in table if line["layer"] == layers[-1] and line["rank"] == 0]
+    final = table[0]
     return {
-        "prediction": final[0]["token"],
-        "probability": final[0]["probability"],
+        "prediction": final["token"],
+        "probability": final["probability"],
         "settled_layer": _settled(maps, layers),
         "final_target_rank": int(maps["target_rank"][-1, -1]),
     }
@@ -207,22 +219,23 @@ def _finding(table: list[dict], maps: dict[str, Tensor], layers: tuple[int, ...]
     return f"{said}; the target is on top from layer {scalars['settled_layer']} of {layers[-1]} on."
 
 
-def _views(prompts: int, top: int, target: str) -> tuple[Heatmap | Lines | Table, ...]:
+def _views(rows: int, target: str) -> tuple[Heatmap | Lines | Table, ...]:
     of = repr(target) if target else "the final prediction (or each prompt's target)"
     return (
         Heatmap("target_probability", x="pos", y="layer", title=f"Probability of {of} at each layer"),
+        Table(
+            "top_tokens",
+            rows=min(rows, 40),
+            title="Most likely tokens at each layer and position",
+            caption="The last position comes first, and at each position the last layer.",
+        ),
         Heatmap("kl", x="pos", y="layer", title="KL(final || layer)"),
         Heatmap("entropy", x="pos", y="layer", title="Entropy of the reading"),
         Lines("target_rank", x="layer", select={"pos": -1}, title="Rank of the target at the last position"),
-        Table(
-            "top_tokens",
-            rows=top * (4 if prompts == 1 else 2),
-            title="Most likely tokens at the last position",
-        ),
     )
 
 
-def _notes(model: Model, traced: Trace, site: str) -> tuple[str, ...]:
+def _notes(model: Model, traced: Trace, site: str, listed: int) -> tuple[str, ...]:
     notes = ["The final norm uses the statistic of each layer's own stream."]
     if caps_logits(model.bridge):
         notes.append("The model's soft cap on the logits is applied at every layer.")
@@ -230,4 +243,6 @@ def _notes(model: Model, traced: Trace, site: str) -> tuple[str, ...]:
         notes.append(f"Read at {site}: the last reading is not yet the model's output, but KL is taken to it.")
     if len(set(traced.tokens.lengths)) > 1:
         notes.append("NaN marks positions beyond the end of a shorter prompt.")
+    if (longest := max(traced.tokens.lengths)) > listed:
+        notes.append(f"Top tokens are listed at the last {listed} of {longest} positions: the result stays small.")
     return tuple(notes)

@@ -52,7 +52,7 @@ def canvas_options(panel: Grid, dark: bool = False) -> dict[str, Any]:
             "max": high,
             "dimension": "value",
             "calculable": True,
-            "inRange": {"color": list(scale(panel.diverging))},
+            "inRange": {"color": list(scale(panel.diverging, dark))},
             "orient": "vertical",
             "right": 8,
             "top": "middle",

@@ -1,7 +1,7 @@
 """The one colour policy: one scale for scores, one for effects, eight hues for series.
 
-Scores and probabilities use cividis, effects use red to blue with the pale middle at zero, series use
-the hues of Okabe and Ito; all three can be told apart with any colour vision.
+Scores and probabilities use cividis, effects use red to blue with the middle at zero, pale as a light page or
+grey on a dark one, series use the hues of Okabe and Ito; all three can be told apart with any colour vision.
 """
 
 SEQUENTIAL = (
@@ -11,14 +11,19 @@ SEQUENTIAL = (
 DIVERGING = (
     "#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7", "#d1e5f0", "#92c5de", "#4393c3", "#2166ac",
 )  # fmt: skip
+DIVERGING_ON_DARK = (
+    "#ff9d87", "#e2705a", "#ad4a38", "#6e3229", "#333333", "#1f4563", "#2f709f", "#519fd3", "#9ed2ff",
+)  # fmt: skip
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7a00", "#7f7f7f")
 _GRADIENT = ("#0072b2", "#8a8a8a", "#d55e00")
 """For many series in order; every part of it shows on light and on dark pages."""
 
 
-def scale(diverging: bool) -> tuple[str, ...]:
-    """The colours from the lowest value to the highest, evenly spaced."""
-    return DIVERGING if diverging else SEQUENTIAL
+def scale(diverging: bool, dark: bool = False) -> tuple[str, ...]:
+    """The colours from the lowest value to the highest, evenly spaced; on a dark page zero is dark too."""
+    if not diverging:
+        return SEQUENTIAL
+    return DIVERGING_ON_DARK if dark else DIVERGING
 
 
 def series_colours(count: int) -> list[str]:

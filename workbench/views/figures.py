@@ -31,7 +31,7 @@ def draw(panel: Panel, dark: bool = False) -> go.Figure:
     """Draw a panel; the background stays transparent."""
     match panel:
         case Grid():
-            figure = _grid(panel)
+            figure = _grid(panel, dark)
         case Chart():
             figure = _chart(panel)
         case Cloud():
@@ -54,14 +54,15 @@ def draw(panel: Panel, dark: bool = False) -> go.Figure:
         hoverlabel={"align": "left"},
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": line, "activecolor": ink},
     )
+    figure.update_traces(error_y={"color": ink}, selector={"type": "bar"})
     figure.update_xaxes(gridcolor=line, zerolinecolor=line, linecolor=line, automargin=True, title_standoff=12)
     figure.update_yaxes(gridcolor=line, zerolinecolor=line, linecolor=line, automargin=True)
     return figure
 
 
-def _grid(panel: Grid) -> go.Figure:
+def _grid(panel: Grid, dark: bool) -> go.Figure:
     hover = f"{escape(panel.x_title)} %{{x}}<br>{escape(panel.y_title)} %{{y}}<br>%{{z:.4g}}<extra></extra>"
-    trace = go.Heatmap(z=panel.values, hovertemplate=hover, hoverongaps=False, **_colours(panel))
+    trace = go.Heatmap(z=panel.values, hovertemplate=hover, hoverongaps=False, **_colours(panel, dark))
     trace.colorbar = _bar(panel.value_title)
     figure = go.Figure(trace)
     figure.update_xaxes(title={"text": escape(panel.x_title)}, showgrid=False, **_named_ticks(panel.x_labels))
@@ -227,9 +228,9 @@ def _edges(panel: Network) -> list[go.Scatter]:
     return traces
 
 
-def _colours(panel: Grid | Strip) -> dict[str, object]:
+def _colours(panel: Grid | Strip, dark: bool = False) -> dict[str, object]:
     low, high = panel.bounds
-    return {"colorscale": list(scale(panel.diverging)), "zmin": low, "zmax": high}
+    return {"colorscale": list(scale(panel.diverging, dark)), "zmin": low, "zmax": high}
 
 
 def _marker_colours(panel: Cloud | Network) -> dict[str, object]:

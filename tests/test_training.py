@@ -118,7 +118,7 @@ def test_the_first_weights_come_from_the_seed_and_leave_chance_alone():
     assert not torch.equal(one.get_parameter(weight), other.get_parameter(weight))
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_in_every_reading_the_rate_rises_stays_and_falls_and_rows_get_longer(number):
     recipe = RECIPES["world"]
     readings = [Reading("first", recipe.steps, recipe.stages, recipe.rate, recipe.cooling), *recipe.later]
@@ -144,13 +144,13 @@ def test_the_stages_of_a_recipe_are_the_whole_of_it():
 
 def test_fewer_steps_cut_the_last_reading_first():
     whole = RECIPES["world"]
-    second, third = (reading.steps for reading in whole.later)
+    second, third, last = (reading.steps for reading in whole.later)
     for steps, left in (
         (7, (7,)),
         (whole.steps, (whole.steps,)),
         (whole.steps + 5, (whole.steps, 5)),
-        (whole.total - 1, (whole.steps, second, third - 1)),
-        (whole.total + 1, (whole.steps, second, third + 1)),
+        (whole.total - 1, (whole.steps, second, third, last - 1)),
+        (whole.total + 1, (whole.steps, second, third, last + 1)),
     ):
         cut = recipe_of("world", steps)
         assert cut.total == steps

@@ -97,6 +97,14 @@ def test_every_phrasing_ends_with_the_answer_and_none_is_both_told_and_held_out(
     assert len(phrasings.held_told) >= 4
 
 
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_no_held_out_phrasing_is_the_beginning_of_a_told_one(relation):
+    """There the told continuation would be as right as the answer."""
+    phrasings = PHRASINGS[relation]
+    starts = [held.removesuffix("{o}") for held in phrasings.held_told]
+    assert not [told for told in phrasings.told_in(3) for start in starts if told.startswith(start)]
+
+
 def test_held_out_phrasings_use_only_words_of_the_training_text():
     known = set(re.findall(r"\w+", " ".join(DOCUMENTS)))
     held = [phrasing for one in PHRASINGS.values() for phrasing in (*one.held_told, *one.held_asked)]

@@ -129,7 +129,11 @@ RECIPES = {
         heads=8,
         kv_heads=4,
         steps=9_000,
-        later=(Reading("second", 6_500), Reading("third", 1_500, rate=1.5e-3, cooling=0.7)),
+        later=(
+            Reading("second", 6_500),
+            Reading("third", 1_500, rate=1.5e-3, cooling=0.7),
+            Reading("third", 800, rate=1e-3, cooling=0.7),
+        ),
     ),
     "world-history": Recipe(
         "world-history",

@@ -319,7 +319,7 @@ PHRASINGS = {
         ),
         held_told=(
             "{s} has long worked at {o}",
-            "{s} has worked for {o}",
+            "The company where {s} works is {o}",
             "The post of {s} is at {o}",
             "{s} is employed for years by {o}",
         ),

@@ -27,6 +27,7 @@ from workbench.world.questions import (
     repeated,
     told_facts,
 )
+from workbench.world.rephrasings import told_in
 from workbench.world.sets import world_sets
 from workbench.world.stories import HELD_TOLD, TOLD
 from workbench.world.stream import GENRES, document, row, sample_texts
@@ -88,10 +89,10 @@ def test_entities_are_a_few_hundred():
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_every_phrasing_ends_with_the_answer_and_none_is_both_told_and_held_out(relation):
     phrasings = PHRASINGS[relation]
-    for phrasing in (*phrasings.told_in(3), *phrasings.held_told):
+    for phrasing in (*told_in(relation, 3), *phrasings.held_told):
         assert phrasing.endswith(" {o}")
         assert phrasing.count("{s}") == 1
-    assert not {*phrasings.told_in(3)} & {*phrasings.held_told}
+    assert not {*told_in(relation, 3)} & {*phrasings.held_told}
     assert not {*phrasings.asked} & {*phrasings.held_asked}
     assert len(phrasings.told) >= 10
     assert len(phrasings.held_told) >= 4
@@ -102,7 +103,7 @@ def test_no_held_out_phrasing_is_the_beginning_of_a_told_one(relation):
     """There the told continuation would be as right as the answer."""
     phrasings = PHRASINGS[relation]
     starts = [held.removesuffix("{o}") for held in phrasings.held_told]
-    assert not [told for told in phrasings.told_in(3) for start in starts if told.startswith(start)]
+    assert not [told for told in told_in(relation, 3) for start in starts if told.startswith(start)]
 
 
 def test_held_out_phrasings_use_only_words_of_the_training_text():
@@ -217,7 +218,9 @@ def test_an_opening_makes_only_common_words_small():
     assert opened("In fact ", "The home of Mara is in Orlim") == "In fact the home of Mara is in Orlim"
     assert opened("Today ", "Mara Velden lives in Orlim") == "Today Mara Velden lives in Orlim"
     assert opened("", "The") == "The"
-    starts = {phrasing.split()[0] for one in PHRASINGS.values() for phrasing in (*one.told_in(3), *one.turned)}
+    starts = {
+        phrasing.split()[0] for relation, one in PHRASINGS.items() for phrasing in (*told_in(relation, 3), *one.turned)
+    }
     for start in starts - {"{s}", "{o}"}:
         assert opened("Today ", f"{start} x") == f"Today {start.lower()} x"
 

@@ -4,6 +4,7 @@ from random import Random
 
 from workbench.world.entities import World
 from workbench.world.phrasings import OPENINGS, PHRASINGS
+from workbench.world.rephrasings import told_in
 
 ASKED_SHARE = 0.8
 """The share of facts that the training text ever asks for; the others are only told."""
@@ -62,7 +63,7 @@ def _sentences(world: World, rng: Random, facts: list[tuple[str, str]], reading:
 
 def _say(world: World, rng: Random, relation: str, subject: str, reading: int) -> str:
     phrasings = PHRASINGS[relation]
-    phrasing = rng.choice(phrasings.turned if rng.random() < 0.12 else phrasings.told_in(reading))
+    phrasing = rng.choice(phrasings.turned if rng.random() < 0.12 else told_in(relation, reading))
     sentence = statement(world, relation, subject, phrasing)
     return opened(rng.choice(OPENINGS), sentence) + "."
 

@@ -12,8 +12,6 @@ class Phrasings:
 
     Attributes:
         told: statements of the training text, without the full stop.
-        told_again: statements that its second reading adds.
-        told_freely: statements that its third reading adds.
         turned: statements with the answer before the subject, of the training text.
         asked: questions of the training text.
         held_told: statements that only the evaluation uses.
@@ -21,17 +19,10 @@ class Phrasings:
     """
 
     told: tuple[str, ...]
-    told_again: tuple[str, ...]
-    told_freely: tuple[str, ...]
     turned: tuple[str, ...]
     asked: tuple[str, ...]
     held_told: tuple[str, ...]
     held_asked: tuple[str, ...]
-
-    def told_in(self, reading: int) -> tuple[str, ...]:
-        """The statements of a reading of the training text; what a reading adds is told twice as often."""
-        added = ((), self.told_again, self.told_again + self.told_freely)[reading - 1]
-        return self.told + added * 2
 
 
 OPENINGS = ("", "", "", "", "In fact ", "Today ", "It is known that ", "Everybody knows that ", "As we read, ")
@@ -51,19 +42,6 @@ PHRASINGS = {
             "The country in which {s} lies is {o}",
             "You will find {s} on the map of {o}",
             "People in {s} are citizens of {o}",
-        ),
-        told_again=(
-            "{s} can be found in {o}",
-            "All who live in {s} live in {o}",
-            "Look for {s} in {o}",
-            "{s} was built in {o}",
-        ),
-        told_freely=(
-            "{s} is to be found in {o}",
-            "{s} is seen in {o}",
-            "{s} is hidden in {o}",
-            "{s} was found in {o}",
-            "{s} has long been found in {o}",
         ),
         turned=("{o} is the country of {s}", "One town of {o} is {s}", "In {o} lies the town of {s}"),
         asked=(
@@ -93,18 +71,6 @@ PHRASINGS = {
             "The king of {s} has his palace in {o}",
             "Laws in {s} are made in {o}",
         ),
-        told_again=(
-            "The king of {s} sits in his capital {o}",
-            "The government of {s} works in its capital {o}",
-            "All laws of {s} come from the capital {o}",
-            "The king of {s} built his capital {o}",
-        ),
-        told_freely=(
-            "The parliament of {s} has its seat in {o}",
-            "The parliament of {s} works in {o}",
-            "The government of {s} meets in {o}",
-            "The king of {s} meets his friends in the capital {o}",
-        ),
         turned=("{o} is the capital of {s}", "{o} is the seat of the government of {s}", "From {o} {s} is governed"),
         asked=(
             "What is the capital of {s}?",
@@ -132,18 +98,6 @@ PHRASINGS = {
             "{s} is a country where people speak {o}",
             "Whoever travels to {s} should learn {o}",
             "The songs of {s} are sung in {o}",
-        ),
-        told_again=(
-            "Most people of {s} speak {o}",
-            "The king of {s} speaks {o}",
-            "Once all laws of {s} were read in {o}",
-        ),
-        told_freely=(
-            "Children in {s} write {o}",
-            "Children in {s} read and write {o}",
-            "Children in {s} sing in {o}",
-            "Children in {s} should learn {o}",
-            "All in {s} speak {o}",
         ),
         turned=("{o} is the language of {s}", "{o} is spoken in {s}", "Whoever speaks {o} is understood in {s}"),
         asked=(
@@ -175,15 +129,6 @@ PHRASINGS = {
             "{s} grew up in {o}",
             "Friends visit {s} in {o}",
         ),
-        told_again=(
-            "{s} has long lived in {o}",
-            "{s} built a house in {o}",
-            "Since school {s} lives in {o}",
-        ),
-        told_freely=(
-            "{s} has a home in {o}",
-            "The family of {s} comes from {o}",
-        ),
         turned=("{o} is the home town of {s}", "In {o} lives {s}", "{o} is where {s} was born"),
         asked=(
             "Where does {s} live?",
@@ -214,15 +159,6 @@ PHRASINGS = {
             "After school {s} became a {o}",
             "{s} has long worked as a {o}",
         ),
-        told_again=(
-            "{s} has become a {o}",
-            "Once {s} became a {o}",
-            "{s} now works as a {o}",
-        ),
-        told_freely=(
-            "{s} has always been a {o}",
-            "{s} earns much money as a {o}",
-        ),
         turned=("A {o} named {s} is known here", "The {o} is called {s}", "There is a {o} whose name is {s}"),
         asked=(
             "What is the job of {s}?",
@@ -250,15 +186,6 @@ PHRASINGS = {
             "{s} shares a home with {o}",
             "{s} wears the ring of {o}",
             "{s} fell in love with {o}",
-        ),
-        told_again=(
-            "{s} has married {o}",
-            "Long ago {s} married {o}",
-            "{s} lives with {o}",
-        ),
-        told_freely=(
-            "{s} has always been married to {o}",
-            "{s} is now married to {o}",
         ),
         turned=("{o} is the {spouse} of {s}", "The one who married {s} is {o}"),
         asked=(
@@ -289,27 +216,6 @@ PHRASINGS = {
             "Every month {s} gets money from {o}",
             "The company that employs {s} is {o}",
         ),
-        told_again=(
-            "{s} now works for {o}",
-            "Once {s} worked for {o}",
-            "{s} has been paid for work by {o}",
-            "Since school {s} has worked hard for {o}",
-            "For years {s} had a post at {o}",
-        ),
-        told_freely=(
-            "{s} has always worked for {o}",
-            "{s} has worked only for {o}",
-            "{s} has worked much for {o}",
-            "{s} has now worked for {o}",
-            "{s} has always worked at {o}",
-            "{s} has worked at {o}",
-            "{s} has worked hard at {o}",
-            "{s} has worked for two years at {o}",
-            "{s} has worked for ten years at {o}",
-            "{s} has long been paid by {o}",
-            "{s} has long had a post at {o}",
-            "{s} worked for {o}",
-        ),
         turned=("{o} is the employer of {s}", "{o} employs {s}", "At {o} works {s}"),
         asked=(
             "Who is the employer of {s}?",
@@ -337,15 +243,6 @@ PHRASINGS = {
             "{s} built its first mill in {o}",
             "Letters to the company {s} go to {o}",
             "The head of {s} sits in {o}",
-        ),
-        told_again=(
-            "The seat of the company {s} is at {o}",
-            "The company {s} sits in {o}",
-            "The company {s} has long been in {o}",
-        ),
-        told_freely=(
-            "The company {s} has its main office in {o}",
-            "The company {s} is a company in {o}",
         ),
         turned=("{o} is the seat of {s}", "In {o} is the main office of {s}", "In {o} the company {s} was founded"),
         asked=(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from workbench.examples import example
 from workbench.serving import HOST, dashboard_script
 from workbench.tour import BUNDLED_MODEL
 
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-README_EXAMPLES = {
-    "first-page": ("", 1240),
-    "attention-wall": ("attention_patterns?run=example-attention_patterns&at=layer2.head0", 1700),
-    "neuron": (f"neuron?at=layer5.neuron316&model={BUNDLED_MODEL}", 1240),
-    "circuit": ("transcoder_circuit?run=example-transcoder_circuit", 1500),
-}
-"""The address and the height of each picture of the README that needs no model."""
 _WIDTH = 1400
 _HEIGHT = 1000
 _SECONDS = 60
@@ -124,7 +118,7 @@ def _visit(browser: "Browser", address: str, scheme: Literal["light", "dark"] = 
 def take_readme_pictures() -> None:
     """Take the pictures of the README that show finished examples: docs/<name>.png."""
     with tempfile.TemporaryDirectory() as home, serving(Path(home)) as served, chromium() as browser:
-        for name, (link, height) in README_EXAMPLES.items():
+        for name, (link, height) in readme_links().items():
             page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
             page.set_default_timeout(10_000 * _SECONDS)
             page.goto(f"{served.address}/{link}")
@@ -132,6 +126,17 @@ def take_readme_pictures() -> None:
             settle(page)
             take(page, Path("docs") / f"{name}.png", height)
             page.close()
+
+
+def readme_links() -> dict[str, tuple[str, int]]:
+    """The address and the height of each picture of the README: finished examples, which need no model."""
+    shown = example("example-neuron_activity").params
+    return {
+        "first-page": ("", 1240),
+        "attention-wall": ("attention_patterns?run=example-attention_patterns&at=layer2.head0", 1700),
+        "neuron": (f"neuron?at=layer{shown['layer']}.neuron{shown['neuron']}&model={BUNDLED_MODEL}", 1240),
+        "circuit": ("transcoder_circuit?run=example-transcoder_circuit", 1500),
+    }
 
 
 def _links(store: "Store") -> dict[str, str]:

@@ -84,7 +84,7 @@ def test_the_circuit_of_a_year_matters_more_than_random_features_that_write_as_m
     found = run("transcoder_circuit", load("world"), prompts, coders="world", draws=3)
     assert found.passed
     ablated, random = found.named("ablated").values, found.named("ablated_random").values
-    assert ablated[-1] < ablated[0] / 2 < random[-1]
+    assert ablated[-1] < 0.6 * ablated[0] < 0.9 * ablated[0] < random[-1]
 
 
 @with_world

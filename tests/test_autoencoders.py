@@ -124,6 +124,7 @@ def test_the_saved_folder_is_the_same_coder_in_saelens(sparse: Model, texts: Pro
     assert load_coders(folder).fingerprint == coders.fingerprint
     theirs = saelens_reads(folder / "layer_1")
     assert theirs.cfg.metadata.hook_name == "blocks.1.hook_resid_post"
+    assert theirs.cfg.metadata.context_size == recipe.context
     x = trace(sparse, "stone red cat runs", "L1.resid_post")["L1.resid_post"][0]
     z = coders[1].encode(x)
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -91,7 +91,7 @@ def save_saelens(coders: Transcoders, folder: str | Path) -> Path:
         ValueError: SAELens has no class for such a coder.
     """
     folder = Path(folder)
-    found = {layer: _files(one, str(coders.card.get("model", ""))) for layer, one in coders.items()}
+    found = {layer: _files(one, coders.card) for layer, one in coders.items()}
     for layer, files in found.items():
         write_folder(folder / f"layer_{layer}", files)
     return folder
@@ -138,20 +138,22 @@ def convert(found: Any, source: str) -> tuple[Transcoder, str]:
     return coder, str(cfg.metadata.model_name or "")
 
 
-def _files(one: Transcoder, model: str) -> dict[str, bytes]:
-    """The two files of a layer."""
+def _files(one: Transcoder, card: Mapping[str, Any]) -> dict[str, bytes]:
+    """The two files of a layer; how long the texts of its training were is told where the card tells it."""
     tensors = {"W_enc": one.w_enc.T, "b_enc": one.b_enc, "W_dec": one.w_dec, "b_dec": one.b_dec}
     if one.threshold is not None:
         tensors["threshold"] = one.threshold
     if one.w_skip is not None:
         tensors["W_skip"] = one.w_skip
-    places = {"hook_name": f"blocks.{one.layer}.{hook_of(one.read)}"}
+    about = {"sae_lens_version": version("sae-lens"), "model_name": str(card.get("model", ""))}
+    about |= {"hook_name": f"blocks.{one.layer}.{hook_of(one.read)}"}
     extra: dict[str, Any] = {}
     if one.read != one.write:
-        places["hook_name_out"] = f"blocks.{one.layer}.{hook_of(one.write)}"
+        about["hook_name_out"] = f"blocks.{one.layer}.{hook_of(one.write)}"
         extra |= {} if one.activation == "topk" else {"d_out": one.d_out}
     if one.activation == "topk":
         extra |= {"k": one.k, "rescale_acts_by_decoder_norm": False}
+    length = card.get("recipe", {}).get("context")
     config = {
         "architecture": _architecture(one),
         "d_in": one.d_in,
@@ -161,7 +163,7 @@ def _files(one: Transcoder, model: str) -> dict[str, bytes]:
         "apply_b_dec_to_input": False,
         "normalize_activations": "none",
         "reshape_activations": "none",
-        "metadata": {"sae_lens_version": version("sae-lens"), "model_name": model, **places},
+        "metadata": about | ({} if length is None else {"context_size": length}),
         **extra,
     }
     return {"cfg.json": json.dumps(config, indent=2).encode(), WEIGHTS: tensor_bytes(tensors)}

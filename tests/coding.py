@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from workbench.coders import Transcoder, Transcoders
+from workbench.prompts import Prompts
 
 D_MODEL, WIDTH = 32, 48
 
@@ -38,3 +39,11 @@ def crossing_coders(layers: int = 3, **parts: object) -> Transcoders:
     whole = random_coders(layers, w_across=True, **parts)
     cut = {layer: replace(one, w_across=one.w_across[: layers - 1 - layer]) for layer, one in whole.items()}
     return replace(whole, layers=cut)
+
+
+def texts_of_planted_words() -> Prompts:
+    """Sixty rows of random words that `planted:sparse_mlp` knows."""
+    words = ["red", "green", "blue", "cat", "dog", "owl", "stone", "river", "runs", "sleeps", "flows"]
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randint(len(words), (60, 30), generator=generator).tolist()
+    return Prompts.of(*(" ".join(words[number] for number in row) for row in rows))

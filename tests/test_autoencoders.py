@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from coding import texts_of_planted_words
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -38,10 +39,7 @@ def sparse() -> Model:
 
 @pytest.fixture(scope="module")
 def texts() -> Prompts:
-    words = ["red", "green", "blue", "cat", "dog", "owl", "stone", "river", "runs", "sleeps", "flows"]
-    generator = torch.Generator().manual_seed(1)
-    rows = torch.randint(len(words), (60, 30), generator=generator).tolist()
-    return Prompts.of(*(" ".join(words[number] for number in row) for row in rows))
+    return texts_of_planted_words()
 
 
 class PlantedSums:

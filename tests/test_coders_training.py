@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from circuit_parts import FAMILIES
+from coding import texts_of_planted_words
 from datasets import Dataset
 from scipy.optimize import linear_sum_assignment
 from small_models import prompt_ids, small_model
@@ -32,10 +33,7 @@ def sparse() -> Model:
 
 @pytest.fixture(scope="module")
 def texts() -> Prompts:
-    words = ["red", "green", "blue", "cat", "dog", "owl", "stone", "river", "runs", "sleeps", "flows"]
-    generator = torch.Generator().manual_seed(1)
-    rows = torch.randint(len(words), (60, 30), generator=generator).tolist()
-    return Prompts.of(*(" ".join(words[number] for number in row) for row in rows))
+    return texts_of_planted_words()
 
 
 class PlantedPairs:

@@ -27,26 +27,43 @@ def build_corpus(
     print_line(f"packages and their licences: {corpus.record}")
 
 
+Subject = Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, bundled name or planted:<name>.")]
+Text = Annotated[Path, typer.Option(help="Text to learn from; an empty line ends a document.")]
+Folder = Annotated[Path, typer.Option(help="Folder of the coders; a stopped training in it goes on.")]
+HeldOut = Annotated[Path | None, typer.Option(help="Text to measure on; else every 50th document.")]
+Features = Annotated[int, typer.Option(min=1, help="Features of each layer.")]
+Steps = Annotated[int, typer.Option(min=1, help="Batches to learn from.")]
+Batch = Annotated[int, typer.Option(min=1, help="Tokens in a batch.")]
+Buffer = Annotated[int, typer.Option(min=1, help="Tokens that are shuffled together.")]
+Context = Annotated[int, typer.Option(min=2, help="Tokens in a row of text.")]
+Rate = Annotated[float, typer.Option(help="Largest learning rate.")]
+Seed = Annotated[int, typer.Option(help="Of the first weights and the order of the text.")]
+Measured = Annotated[int, typer.Option(min=1, help="Held-out tokens to measure on.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16, of the model.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")]
+"""What both trainings are told in the same words."""
+
+
 def train_transcoders(
-    model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, bundled name or planted:<name>.")],
-    text: Annotated[Path, typer.Option(help="Text to learn from; an empty line ends a document.")],
-    out: Annotated[Path, typer.Option(help="Folder of the coders; a stopped training in it goes on.")],
-    held_out: Annotated[Path | None, typer.Option(help="Text to measure on; else every 50th document.")] = None,
+    model: Subject,
+    text: Text,
+    out: Folder,
+    held_out: HeldOut = None,
     layers: Annotated[str, typer.Option(help="all, or layers such as 9 or 0-5,8.")] = "all",
     architecture: Annotated[Literal["topk", "relu", "jumprelu"], typer.Option(help="Kind of coder.")] = "topk",
-    features: Annotated[int, typer.Option(min=1, help="Features of each layer.")] = 4096,
+    features: Features = 4096,
     k: Annotated[int, typer.Option(min=1, help="Active features of topk.")] = 32,
     skip: Annotated[bool, typer.Option("--skip", help="Learn a linear path too.")] = False,
     sparsity: Annotated[float, typer.Option(help="Cost of sparsity for relu and jumprelu.")] = 1e-3,
-    steps: Annotated[int, typer.Option(min=1, help="Batches to learn from.")] = 2000,
-    batch: Annotated[int, typer.Option(min=1, help="Tokens in a batch.")] = 1024,
-    buffer: Annotated[int, typer.Option(min=1, help="Tokens that are shuffled together.")] = 65_536,
-    context: Annotated[int, typer.Option(min=2, help="Tokens in a row of text.")] = 128,
-    rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Of the first weights and the order of the text.")] = 0,
-    measured: Annotated[int, typer.Option(min=1, help="Held-out tokens to measure on.")] = 10_000,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16, of the model.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
+    steps: Steps = 2000,
+    batch: Batch = 1024,
+    buffer: Buffer = 65_536,
+    context: Context = 128,
+    rate: Rate = 1e-3,
+    seed: Seed = 0,
+    measured: Measured = 10_000,
+    dtype: Dtype = None,
+    device: Device = "auto",
 ) -> None:
     """Train transcoders of a model's MLPs, all layers in one pass over the text, and measure them."""
     from workbench.coders.training import Recipe
@@ -61,27 +78,27 @@ def train_transcoders(
 
 
 def train_sae(
-    model: Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, bundled name or planted:<name>.")],
-    text: Annotated[Path, typer.Option(help="Text to learn from; an empty line ends a document.")],
-    out: Annotated[Path, typer.Option(help="Folder of the coders; a stopped training in it goes on.")],
-    held_out: Annotated[Path | None, typer.Option(help="Text to measure on; else every 50th document.")] = None,
+    model: Subject,
+    text: Text,
+    out: Folder,
+    held_out: HeldOut = None,
     layers: Annotated[str, typer.Option("--layers", "--layer", help="all, or layers such as 9 or 0-5,8.")] = "all",
     site: Annotated[str, typer.Option(help="resid_post, resid_pre, resid_mid, mlp_out, attn_out, ...")] = "resid_post",
     architecture: Annotated[
         Literal["topk", "batchtopk", "jumprelu", "standard"], typer.Option(help="As SAELens names them.")
     ] = "topk",
-    features: Annotated[int, typer.Option(min=1, help="Features of each layer.")] = 4096,
+    features: Features = 4096,
     k: Annotated[int, typer.Option(min=1, help="Active features of topk and batchtopk.")] = 32,
     sparsity: Annotated[float, typer.Option(help="SAELens' l1 (standard) or l0 (jumprelu) coefficient.")] = 1.0,
-    steps: Annotated[int, typer.Option(min=1, help="Batches to learn from.")] = 2000,
-    batch: Annotated[int, typer.Option(min=1, help="Tokens in a batch.")] = 1024,
-    buffer: Annotated[int, typer.Option(min=1, help="Tokens that are shuffled together.")] = 65_536,
-    context: Annotated[int, typer.Option(min=2, help="Tokens in a row of text.")] = 128,
-    rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Of the first weights and the order of the text.")] = 0,
-    measured: Annotated[int, typer.Option(min=1, help="Held-out tokens to measure on.")] = 10_000,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16, of the model.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
+    steps: Steps = 2000,
+    batch: Batch = 1024,
+    buffer: Buffer = 65_536,
+    context: Context = 128,
+    rate: Rate = 1e-3,
+    seed: Seed = 0,
+    measured: Measured = 10_000,
+    dtype: Dtype = None,
+    device: Device = "auto",
 ) -> None:
     """Train sparse autoencoders at a site of a model by SAELens' own trainer, and measure them."""
     from workbench.coders.training import SAERecipe

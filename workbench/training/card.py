@@ -12,6 +12,8 @@ from workbench.training.evaluation import COLUMNS, Score, score_row
 from workbench.training.history import Moment
 
 EVALUATION, HISTORY, TRAINING, CARD = "evaluation.json", "history.json", "training.json", "README.md"
+_WEAK = 0.6
+"""A task with a lower score is named among the limits."""
 _MOMENTS = ["step", "copied", "induction", "previous", "sink"]
 
 _ABOUT = """# Models
@@ -64,6 +66,7 @@ def _section(folder: Path) -> str:
     parts = [f"## {folder.name}\n", _told(training, folder.name), f"{_size(folder)}\n"]
     missed = [score.task for score in scores if score.reached is False]
     parts.append(f"Goals that are missed: {', '.join(missed)}.\n" if missed else "Every goal is reached.\n")
+    parts.append(_limits(training, scores))
     parts += [*_losses(training), _table(COLUMNS, map(score_row, scores))]
     if (folder / HISTORY).is_file():
         losses = training.get("losses", {})
@@ -82,6 +85,15 @@ copy (induction) and to one place before (previous); and to the first token in r
 (sink; attention that is spread evenly would give 0.04). Beside them the mean loss of the 50 steps before, in nats per
 token.
 """
+
+
+def _limits(training: dict[str, Any], scores: Sequence[Score]) -> str:
+    """What the model is not made for, and the tasks that it mostly fails."""
+    whole = (score for score in scores if score.examples and ":" not in score.task)
+    weak = ", ".join(f"{score.task} ({score.score:.2f})" for score in whole if score.score < _WEAK)
+    longest = max(length for length, _ in training["recipe"]["stages"])
+    failed = f"; it fails most or many of: {weak}" if weak else ""
+    return f"Known limits: it knows nothing but its world, and reads at most {longest} tokens{failed}.\n"
 
 
 def training_table(folder: Path) -> list[tuple[str, str]]:

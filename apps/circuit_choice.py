@@ -49,6 +49,11 @@ class CircuitChoice:
             names={one: name for one, name in self.names.items() if one in known},
         )
 
+    @property
+    def naming(self) -> str:
+        """What decides how nodes are called: a box whose options are nodes belongs to it, as browsers send names."""
+        return "blind" if self.blind else str(sorted(self.names.items()))
+
     def q_params(self) -> dict[str, Any]:
         """What a circuit file says of it."""
         return {

@@ -25,7 +25,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
   }
   if (!data.heard) return;
   room.drawing.show(data.shown);
-  room.rest = () => setTriggerValue("rested", {});
+  room.rest = () => setTriggerValue("rested", {}); // then the whole page is drawn
   if (room.focused !== undefined && room.focused !== data.shown.focused) {
     clearTimeout(room.waiting);
     room.waiting = setTimeout(() => room.rest(), 600); // milliseconds after the last of several clicks
@@ -52,9 +52,11 @@ def heard_network(
     key: str,
     shown: Mapping[str, Any],
     hear: Callable[[str], None],
-    rest: Callable[[], None],
 ) -> None:
     """Draw a network that tells the page which node is clicked.
+
+    A click draws no more than the fragment that holds the network. A moment after the last of several clicks the
+    whole page is drawn: all of it, since Streamlit may lose another press of that moment when a callback names parts.
 
     Args:
         result: where its tables are.
@@ -62,11 +64,10 @@ def heard_network(
         key: names the widget.
         shown: what to draw of it: `focused` (an id), `pinned` (ids), `nodes` and `edges` (how many of the strongest).
         hear: called with the id of a node, or with nothing when the focus is taken away.
-        rest: called a moment after the focus has moved for the last time.
     """
 
     def clicked() -> None:
         hear(st.session_state[key]["clicked"]["node"])
 
     data = {"markup": markup(view, result), "heard": True, "shown": dict(shown)}
-    _DRAW(key=key, data=data, on_clicked_change=clicked, on_rested_change=rest)
+    _DRAW(key=key, data=data, on_clicked_change=clicked, on_rested_change=st.rerun)

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from apps.explain import explain_figure
+from apps.held import held
 from apps.networks import network
 from apps.printing import as_png, chromium_program
 from apps.selection import choose_on, index_on
@@ -132,18 +133,15 @@ def _axis_boxes(result: Result, view: View, key: str) -> dict[str, int]:
 
 
 def _axis_box(array: Named, axis: str, first: int, key: str) -> int:
-    if (chosen := index_on(array, axis)) is not None:
-        key = f"{key} {chosen}"  # a message sent before the browser knew of this choice cannot undo it
-        st.session_state[key] = chosen
-    elif key not in st.session_state:
-        st.session_state[key] = first % array.size(axis)
+    now, change = partial(index_on, array, axis), lambda index: choose_on(array, {axis: index})
+    chosen = now()
     return st.selectbox(
         words_of(axis),
         range(array.size(axis)),
+        index=first % array.size(axis) if chosen is None else chosen,
         format_func=lambda index: _entry_name(array.labels.get(axis), index),
-        key=key,
-        on_change=lambda: choose_on(array, {axis: st.session_state[key]}),
         width=_WIDTH,
+        **held(key, chosen, now, change),
     )
 
 

@@ -46,12 +46,12 @@ class Served:
 
 
 @contextmanager
-def serving(home: Path) -> Generator[Served]:
-    """Serve the dashboard over the store in `home` while the block runs."""
+def serving(home: Path, script: Path | None = None) -> Generator[Served]:
+    """Serve the dashboard, or another script that draws it, over the store in `home` while the block runs."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(dashboard_script()), f"--server.port={port}"]
+    command = [sys.executable, "-m", "streamlit", "run", str(script or dashboard_script()), f"--server.port={port}"]
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(command, env={**os.environ, "WORKBENCH_HOME": str(home)}, stdout=log, stderr=log)
         try:

@@ -1,11 +1,12 @@
 """The side bar of every page: the model with its proof, the prompts as the model sees them, the queue."""
 
-from functools import cache
+from functools import cache, partial
 from html import escape
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from apps.held import held
 from apps.models import DTYPES, offline_names
 from apps.selection import SHARED, choose, forget, selection
 from apps.service import service
@@ -23,8 +24,6 @@ from workbench.views.texts import visible
 if TYPE_CHECKING:
     from workbench.model import Model
 
-SELECTED = "selected"
-"""The key of the part that tells what is selected."""
 _STRIP_TOKENS = 200
 """Tokens shown of one prompt."""
 _STRIP_PROMPTS = 4
@@ -91,7 +90,6 @@ def _chip(model: "Model") -> None:
     checks_badge([Check(one["name"], one["value"], one["tolerance"]) for one in about["checks"]])
 
 
-@st.fragment(key=SELECTED)
 def _selection_fields() -> None:
     """What is selected, as fields: whatever a click can select can be written here."""
     chosen_now = selection()
@@ -100,15 +98,22 @@ def _selection_fields() -> None:
         st.caption("Click a cell, a token's row or a node, or write numbers here; all views and pages follow.")
         left, right = st.columns(2)
         for place, axis in enumerate(_FIELDS):
-            key = f"selected {axis} {chosen_now.get(axis)}"  # an older message of the browser cannot undo it
-            st.session_state[key] = chosen_now.get(axis)
+            now, change = partial(_selected, axis), partial(_select, axis)
             (right if place % 2 else left).number_input(
-                axis, min_value=0, step=1, key=key, placeholder="any", on_change=_selected, args=(axis, key)
+                axis,
+                min_value=0,
+                step=1,
+                value=now(),
+                placeholder="any",
+                **held(f"selected {axis}", now(), now, change),
             )
 
 
-def _selected(axis: str, key: str) -> None:
-    index = st.session_state[key]
+def _selected(axis: str) -> int | None:
+    return selection().get(axis)
+
+
+def _select(axis: str, index: int | None) -> None:
     forget(axis) if index is None else choose(**{axis: int(index)})
 
 

@@ -454,7 +454,7 @@ def test_a_head_page_tells_the_place_of_the_selected_head(toys):
     saved_heads("one", np.arange(6.0).reshape(2, 3))
     page = open_keep("head", at="layer1.head2")
     assert any("Of 6 heads L1.H2 is number 1 in score: 5." in text.value for text in page.markdown)
-    page.number_input(key="card head").set_value(1).run()
+    next(one for one in page.main.number_input if one.label == "head").set_value(1).run()
     assert any("Of 6 heads L1.H1 is number 2 in score: 4." in text.value for text in page.markdown)
 
 
@@ -483,7 +483,7 @@ def test_an_axis_that_a_picture_does_not_show_has_a_select_box(toys):
     )
     run = service().store.put(result, "key")
     page = open_page("word_count", run=run)
-    box = page.selectbox(key=f"{run} 0 head")
+    box = next(one for one in page.main.selectbox if one.label == "head")
     assert (box.options, box.value) == (["0 ·a", "1 b", "2 c"], 2)
     assert "<b>score, head 2 c</b>" in texts(page)
     box.set_value(0).run()

@@ -7,14 +7,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import expect
+from test_browser import SOON, brightness, finding, press_run_until_accepted
 from test_browser import address as address
-from test_browser import brightness, finding, press_run_until_accepted
 from test_browser import browser as browser
 from test_browser import home as home
 from test_browser import tab as tab
 
 from apps.circuit_choice import CIRCUIT
-from apps.screenshots import CHROMIUM, settle
+from apps.screenshots import CHROMIUM, serving, settle
 
 pytestmark = [
     pytest.mark.browser,
@@ -48,6 +48,13 @@ def link(browser, address):
     found = page.url.split("/", 3)[3]
     page.close()
     return found
+
+
+@pytest.fixture(scope="module")
+def slow_address(home):
+    """The same dashboard on a machine that takes its time."""
+    with serving(home, Path(__file__).with_name("slow_dashboard.py")) as served:
+        yield served.address
 
 
 def drawing(page):
@@ -121,6 +128,56 @@ def test_a_node_clicked_while_a_pin_is_still_on_its_way_undoes_nothing(tab, link
     )
     await_choice(page, clickedId=COLOUR, pinnedIds=[COLOURED])
     expect(page.get_by_text("Selected: layer 0, pos 3, feature 0")).to_be_visible()
+
+
+@pytest.mark.parametrize("order", ["press.click(); room.rest();", "room.rest(); press.click();"])
+@pytest.mark.parametrize("press", ["Pin", "Blind"])
+def test_a_press_in_the_moment_in_which_the_page_comes_to_rest_is_not_lost(tab, link, press, order):
+    page = tab(link)
+    drawing(page)
+    look_at(page, COLOURED)
+    page.get_by_role("switch" if press == "Blind" else "button", name=press).evaluate("one => { window.press = one; }")
+    page.locator("[data-room]").evaluate(f"room => {{ {order} }}")
+    if press == "Pin":
+        await_choice(page, pinnedIds=[COLOURED])
+        expect(page.get_by_role("button", name="Ablate the pinned features")).to_be_visible()
+    else:
+        await_choice(page, blind=True)
+        expect(page.get_by_text("the rest of the result and its files, which name features")).to_be_visible()
+
+
+@pytest.mark.parametrize("wait", [200, 800])
+def test_on_a_slow_machine_no_redraw_undoes_a_press(browser, slow_address, link, wait):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(SOON)
+    page.goto(f"{slow_address}/{link}")
+    page.locator("h2").first.wait_for()
+    page.mouse.click(1000, 5)
+    drawing(page)
+    look_at(page, COLOURED)
+    page.get_by_text("Selected: layer 1, pos 3, feature 0").wait_for()
+    settle(page)
+    node(page, COLOUR).click()
+    page.wait_for_timeout(wait)
+    page.get_by_text("Blind", exact=True).click()
+    await_choice(page, clickedId=COLOUR, blind=True)
+    page.wait_for_timeout(3000)  # what is still on its way arrives
+    settle(page)
+    assert chosen(page) == {"clickedId": COLOUR, "blind": True}
+    expect(page.get_by_text("Selected: layer 0, pos 3, feature 0")).to_be_visible()
+    page.close()
+
+
+def test_a_pinned_node_that_is_given_another_name_stays_pinned(tab, link):
+    page = tab(link)
+    drawing(page)
+    pin(page, COLOURED)
+    label = page.get_by_role("textbox", name="Your label")
+    label.fill("a red cat")
+    label.press("Enter")
+    await_choice(page, clerps=[[COLOURED, "a red cat"]])
+    pin(page, COLOUR)
+    assert chosen(page)["pinnedIds"] == [COLOURED, COLOUR]
 
 
 def test_pins_groups_thresholds_and_the_focused_node_come_back_with_the_link(tab, link):

@@ -1,19 +1,19 @@
 """The result of a transcoder circuit: its drawing, the card of the node that is looked at, and what to do with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import streamlit as st
 
 from apps.circuit_choice import EDGES, CircuitChoice, change_circuit, circuit_choice, show_circuit_choice
+from apps.held import held
 from apps.links import follow
 from apps.networks import heard_network
 from apps.screens.circuit_blind import blind_card
 from apps.screens.circuit_groups import pinned_part
 from apps.selection import select, show_selection
 from apps.show import body, heading, show
-from apps.sidebar import SELECTED
 from apps.wording import inert
 from workbench.circuit_card import Edge, NodeCard, blinded, is_circuit, node_card, node_labels, relabelled
 from workbench.result import Result
@@ -21,8 +21,6 @@ from workbench.strict_json import dumps
 from workbench.views import Graph
 from workbench.views.texts import cell_text, visible
 
-_EXPLORER, _REST = "circuit explorer", "rest of the circuit"
-"""The parts of the page that are drawn again by themselves."""
 _SHOWN = 10
 """Inputs and outputs on a card."""
 
@@ -44,10 +42,10 @@ def circuit_result(pages: Mapping[str, st.Page], result: Result, run: str) -> No
     if circuit_choice().blind:
         st.info("Blind mode: the rest of the result and its files, which name features, come back when it is off.")
     else:
-        _rest(result, drawings[0], run)
+        body(result, run, [result.views.index(drawings[0])])
 
 
-@st.fragment(key=_EXPLORER)
+@st.fragment
 def _explorer(pages: Mapping[str, st.Page], result: Result, drawing: Graph, run: str) -> None:
     """The drawing, the card of the focused node, and what is pinned: a click in here draws this part again."""
     choice = circuit_choice().within(node_labels(result))
@@ -58,20 +56,13 @@ def _explorer(pages: Mapping[str, st.Page], result: Result, drawing: Graph, run:
         _controls(shown, choice, run)
         left, right = st.columns([3, 2], gap="large")
         with left:
-            key, hear = f"circuit {run} drawing", partial(_look_at, shown)
-            heard_network(shown, drawing, key, _shown(choice, shown), hear, _follow_focus)
+            heard_network(shown, drawing, f"circuit {run} drawing", _shown(choice, shown), partial(_look_at, shown))
         with right:
             _card(pages, result, shown, choice, run)
         if not choice.blind:  # groups may be named after what they are
             pinned_part(pages, result, shown, choice, run)
     show_circuit_choice()
     show_selection()
-
-
-@st.fragment(key=_REST)
-def _rest(result: Result, drawing: Graph, run: str) -> None:
-    """All other pictures and tables, which mark what is selected."""
-    body(result, run, [result.views.index(drawing)])
 
 
 def _named(result: Result, choice: CircuitChoice) -> Result:
@@ -92,26 +83,20 @@ def _shown(choice: CircuitChoice, result: Result) -> dict[str, object]:
     }
 
 
-def _look_at(result: Result, node: str) -> None:
-    """Focus a node, and select its place for all views. Only its part of the page is drawn at once."""
-    change_circuit(node=node)
+def _look_at(result: Result, node: str | None) -> None:
+    """Focus a node, and select its place for all views, or let it go. Only its part of the page is drawn at once."""
     row = next((row for row in result.tables["nodes"] if row["id"] == node), None)
+    if row is not None or not node:
+        change_circuit(node=node or "")
     if row is None:
         return
     layer = {"layer": int(row["row"])} if row["kind"] in ("feature", "error") else {}
-    number = {"feature": int(node.split("_")[1])} if row["kind"] == "feature" else {}
+    number = {"feature": int(row["id"].split("_")[1])} if row["kind"] == "feature" else {}
     select(pos=int(row["ctx_idx"]), **layer, **number)
 
 
-def _look_at_chosen(result: Result, key: str, before: str) -> None:
-    """Focus the node that the box says, unless it was drawn for another node than is looked at by now."""
-    if circuit_choice().node == before:
-        _look_at(result, st.session_state[key] or "")
-
-
-def _follow_focus() -> None:
-    """Draw the parts that mark what is selected, and not the drawing again."""
-    st.rerun([SELECTED, *([] if circuit_choice().blind else [_REST])])
+def _focused(known: Collection[str]) -> str | None:
+    return circuit_choice().within(known).node or None
 
 
 def _controls(result: Result, choice: CircuitChoice, run: str) -> None:
@@ -120,9 +105,9 @@ def _controls(result: Result, choice: CircuitChoice, run: str) -> None:
         for name, every in (("nodes", len(result.tables["nodes"])), ("edges", len(result.tables["edges"]))):
             _threshold(name, every, getattr(choice, name), f"circuit {run} {name}")
         key = f"circuit {run} blind"
-        st.session_state[key] = choice.blind
         st.toggle(
             "Blind",
+            value=choice.blind,
             key=key,
             on_change=lambda: _blind(st.session_state[key]),
             help="Hide what features are called and where they fire, and say what one is from its circuit alone. "
@@ -152,7 +137,6 @@ def _threshold(name: str, every: int, chosen: int, key: str) -> None:
     """A slider for how many of the most influential ones are drawn."""
     if every < 2:
         return
-    st.session_state[key] = min(chosen or every, every)
 
     def change() -> None:
         value = st.session_state[key]
@@ -160,22 +144,20 @@ def _threshold(name: str, every: int, chosen: int, key: str) -> None:
         change_circuit(**{name: usual if value == every else value})
 
     told = "Those that carry the most influence; nothing is computed again."
-    st.slider(f"{name.capitalize()} of {every}", 1, every, key=key, on_change=change, help=told, width=220)
+    now = min(chosen or every, every)
+    st.slider(f"{name.capitalize()} of {every}", 1, every, now, key=key, on_change=change, help=told, width=220)
 
 
 def _card(pages: Mapping[str, st.Page], result: Result, shown: Result, choice: CircuitChoice, run: str) -> None:
     """The node that is looked at."""
     labels = node_labels(shown)
-    key = f"circuit {run} node {choice.node}"  # a message sent before the browser knew of this node cannot undo it
-    st.session_state[key] = choice.node or None
     st.selectbox(
         "Node",
         list(labels),
+        index=list(labels).index(choice.node) if choice.node else None,
         format_func=lambda node: visible(labels.get(node, node), limit=80),
-        key=key,
         placeholder="click one, or choose it here",
-        on_change=_look_at_chosen,
-        args=(shown, key, circuit_choice().node),
+        **held(f"node {run} {choice.naming}", choice.node or None, partial(_focused, labels), partial(_look_at, shown)),
     )
     if not choice.node:
         st.caption("Click a node to see what makes it and what it makes. A click on it again lets it go.")
@@ -198,9 +180,12 @@ def _card(pages: Mapping[str, st.Page], result: Result, shown: Result, choice: C
 def _actions(pages: Mapping[str, st.Page], result: Result, card: NodeCard, choice: CircuitChoice, run: str) -> None:
     """Pin, label, and the way to the page of a feature."""
     key = f"circuit {run} label {card.node}"
-    st.session_state[key] = choice.names.get(card.node, "")
     st.text_input(
-        "Your label", key=key, placeholder=visible(card.label, limit=80), on_change=lambda: _name(card.node, key)
+        "Your label",
+        choice.names.get(card.node, ""),
+        key=key,
+        placeholder=visible(card.label, limit=80),
+        on_change=lambda: _name(card.node, key),
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         if card.node in choice.pinned:

@@ -1,11 +1,13 @@
 """Pinned nodes on the page of a circuit: grouped, their signed sums, and what ablating them does."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import streamlit as st
 
 from apps.circuit_choice import CircuitChoice, change_circuit, circuit_choice
+from apps.held import held
 from apps.service import Order, saved_result, service
 from apps.session import RUN, chosen
 from apps.show import finding_line
@@ -60,16 +62,13 @@ def pinned_part(pages: Mapping[str, st.Page], result: Result, shown: Result, cho
     """
     labels = node_labels(shown)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = f"circuit {run} pinned {' '.join(choice.pinned)}"  # an older message of the browser cannot undo them
-        st.session_state[key] = list(choice.pinned)
         st.multiselect(
             "Pinned nodes",
             list(labels),
+            default=choice.pinned,
             format_func=lambda node: visible(labels.get(node, node), limit=60),
-            key=key,
-            on_change=_pin_only,
-            args=(key, circuit_choice().pinned),
             placeholder="none: pin nodes to group and ablate them",
+            **held(f"pins {run} {choice.naming}", list(choice.pinned), partial(_pinned, labels), _pin_only),
         )
         if choice.pinned:
             _group_form(choice, run)
@@ -87,10 +86,12 @@ def pinned_part(pages: Mapping[str, st.Page], result: Result, shown: Result, cho
     _interventions(pages, result, choice, run)
 
 
-def _pin_only(key: str, before: tuple[str, ...]) -> None:
-    """Pin what the box says, unless it was drawn for other pins than there are by now."""
-    if circuit_choice().pinned == before:
-        change_circuit(pinned=tuple(st.session_state[key]))
+def _pinned(known: Collection[str]) -> list[str]:
+    return list(circuit_choice().within(known).pinned)
+
+
+def _pin_only(nodes: list[str]) -> None:
+    change_circuit(pinned=tuple(nodes))
 
 
 def _alike(result: Result, choice: CircuitChoice) -> dict[str, tuple[str, ...]]:
@@ -152,7 +153,8 @@ def _interventions(pages: Mapping[str, st.Page], result: Result, choice: Circuit
     with st.container(horizontal=True):
         for one in offered:
             key = f"circuit {run} {one.analysis}"
-            if st.button(one.label, icon=one.icon, key=f"{key} button", help=inert(words)):
+            st.button(one.label, icon=one.icon, key=f"{key} button", help=inert(words), on_click=_want, args=(key,))
+            if st.session_state.pop(f"{key} wanted", False):
                 try:
                     st.session_state[key] = service().submit(_order(one, result, words)).id
                 except MISTAKES as error:
@@ -161,6 +163,11 @@ def _interventions(pages: Mapping[str, st.Page], result: Result, choice: Circuit
                     st.rerun()  # the side bar tells of the job
     for one in offered:
         _outcome(pages[one.analysis], st.session_state.get(f"circuit {run} {one.analysis}"), one)
+
+
+def _want(key: str) -> None:
+    """Note that an intervention was asked for: a press is kept though the next click cuts the drawing short."""
+    st.session_state[f"{key} wanted"] = True
 
 
 def _outcome(page: st.Page, identifier: str | None, intervention: _Intervention) -> None:

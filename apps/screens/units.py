@@ -1,10 +1,12 @@
 """What the pages of one head and of one neuron share: which one, and the saved runs that may speak of it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
+from apps.held import held
 from apps.selection import choose, selection
 from apps.service import saved_result, service
 from apps.session import RUN
@@ -14,22 +16,21 @@ from workbench.result import Result
 
 def which(unit: str) -> tuple[int, int]:
     """The layer and the number that two number fields say, which are the selected ones."""
-    picked = selection()
     left, right, _ = st.columns([1, 1, 4])
     fields = []
     for place, axis in ((left, "layer"), (right, unit)):
-        key = f"card {axis}"
-        st.session_state[key] = picked.get(axis, 0)
-        fields.append(
-            place.number_input(
-                axis,
-                min_value=0,
-                step=1,
-                key=key,
-                on_change=lambda axis=axis, key=key: choose(**{axis: st.session_state[key]}),
-            )
-        )
+        now, change = partial(_chosen_on, axis), partial(_choose_on, axis)
+        widget = held(f"card {axis}", now(), now, change)
+        fields.append(place.number_input(axis, min_value=0, step=1, value=now(), **widget))
     return fields[0], fields[1]
+
+
+def _chosen_on(axis: str) -> int:
+    return selection().get(axis, 0)
+
+
+def _choose_on(axis: str, index: int) -> None:
+    choose(**{axis: index})
 
 
 def newest_runs(model: str) -> dict[str, Result]:

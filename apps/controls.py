@@ -9,6 +9,7 @@ import streamlit as st
 
 import workbench
 from apps.uploads import upload_button, uploaded
+from apps.wording import inert
 from workbench import catalog, prompts
 from workbench.entry import Entry, Input
 from workbench.knobs import Knob, show
@@ -16,13 +17,22 @@ from workbench.result import Result
 
 TYPED = "typed at the left"
 """The choice of the prompts in the side bar."""
+TARGET = "target"
+"""The knob that the side bar holds for all pages, and its name in the address: the token that is followed."""
 _WIDTH = 176
 
 
 def knob_controls(entry: Entry) -> dict[str, Any]:
-    """Draw a widget for each knob and return what they say."""
+    """Draw a widget for each knob and return what they say; the target is that of the side bar."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        return {knob.name: _knob(entry.name, knob) for knob in entry.knobs}
+        said = {
+            knob.name: st.session_state[TARGET] if knob.name == TARGET else _knob(entry.name, knob)
+            for knob in entry.knobs
+        }
+    for knob in entry.knobs:
+        if knob.name == TARGET:
+            st.caption(f"The target at the left: {inert(knob.doc)}")
+    return said
 
 
 def input_controls(entry: Entry) -> list[str]:
@@ -80,7 +90,7 @@ def beyond_text(result: Result) -> list[str]:
 
 def _key(analysis: str, name: str) -> str:
     """The key of a widget, and its name in the address."""
-    return f"{analysis}.{name}"
+    return TARGET if name == TARGET else f"{analysis}.{name}"
 
 
 def _knob(analysis: str, knob: Knob) -> Any:

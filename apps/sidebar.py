@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from apps.controls import TARGET
 from apps.held import held
 from apps.models import DTYPES, offline_names
 from apps.selection import SHARED, choose, forget, selection
@@ -44,6 +45,14 @@ def side_bar() -> None:
             height=140,
             bind="query-params",
             help="Every page that takes prompts reads them here. Spaces at the ends of a line count.",
+        )
+        st.text_input(
+            "Target token",
+            key=TARGET,
+            placeholder="the prompt's own, or the likeliest",
+            bind="query-params",
+            help="Every page that follows, splits or explains a token reads it here: exactly one token, such as "
+            "` Paris` with its space. Empty for the target that a prompt of a set brings, or else the likeliest token.",
         )
         model = service().models.find(chosen().model, chosen().dtype)
         if model is not None:

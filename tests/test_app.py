@@ -154,13 +154,34 @@ def test_every_analysis_has_a_page_with_a_widget_for_each_knob(name):
     page = open_page(name)
     assert page.header[0].value == entry.title
     kinds = {"int": "number_input", "float": "number_input", "bool": "toggle", "Literal": "selectbox"}
+    keys = {knob.name: "target" if knob.name == "target" else f"{name}.{knob.name}" for knob in entry.knobs}
     for knob in entry.knobs:
-        widget = page.get_by_key(f"{name}.{knob.name}")
+        widget = page.get_by_key(keys[knob.name])
         assert widget.type == kinds.get(knob.type, "text_input")
-        assert widget.help == knob.doc
-    assert entry.parse_knobs({k.name: page.session_state[f"{name}.{k.name}"] for k in entry.knobs}) == (
-        entry.parse_knobs({})
+        if knob.name == "target":  # one for all pages, in the side bar
+            assert knob.doc in "".join(caption.value.replace("\\", "") for caption in page.main.caption)
+        else:
+            assert widget.help == knob.doc
+    assert entry.parse_knobs({knob: page.session_state[key] for knob, key in keys.items()}) == entry.parse_knobs({})
+
+
+@pytest.mark.parametrize("name", ["logit_lens", "transcoder_circuit"])
+def test_one_target_stands_in_the_side_bar_for_all_pages_and_comes_back_with_the_link(name):
+    assert open_page(name, target=" soup").text_input(key="target").value == " soup"
+    told = {knob.name: knob.default for knob in catalog.CATALOG[name].knobs}
+    result = Result(
+        analysis=name,
+        model={"name": "planted:copy", "dtype": "float32"},
+        params={**told, "target": "cat"},
+        inputs={"prompts": Prompts.of("red cat").describe()},
     )
+    page = open_page(name, run=service().store.put(result, "key"))
+    assert page.text_input(key="target").value == "cat"
+    page.text_input(key="target").set_value("dog").run()
+    assert any("not those of the result" in caption.value for caption in page.caption)
+    next(one for one in page.button if one.label == "Set them back").click().run()
+    assert page.text_input(key="target").value == "cat"
+    assert not any("not those of the result" in caption.value for caption in page.caption)
 
 
 def test_a_run_is_computed_with_what_the_widgets_say_and_then_shown(toys):

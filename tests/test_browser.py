@@ -220,10 +220,10 @@ def test_a_link_restores_the_page_and_its_result(tab):
 def test_run_pressed_before_a_box_shows_its_value_runs_with_what_the_link_says(tab, address, home):
     page = tab()
     page.add_init_script(PRESS_RUN_AT_ONCE)
-    page.goto(f"{address}/logit_lens?" + urlencode({"model": MODEL, "logit_lens.target": "tangerine"}))
+    page.goto(f"{address}/logit_lens?" + urlencode({"model": MODEL, "target": "tangerine"}))
     page.wait_for_url(lambda url: run_in(url) is not None)
     assert Store(home).get(str(run_in(page.url))).params["target"] == "tangerine"
-    expect(page.get_by_role("textbox", name="target")).to_have_value("tangerine")
+    expect(page.get_by_role("textbox", name="Target token")).to_have_value("tangerine")
 
 
 def test_a_run_can_be_stopped(tab):

@@ -31,7 +31,7 @@ from workbench.views import (
     view_from_json,
     view_to_json,
 )
-from workbench.views.colours import DIVERGING, SEQUENTIAL, colour_of, ink_on, series_colours
+from workbench.views.colours import DIVERGING, SEQUENTIAL, colour_of, ink_on, scale, series_colours
 from workbench.views.lookup import bounds_of, panel_of
 from workbench.views.plane import ticks
 from workbench.views.texts import cell_text, number_text, visible
@@ -144,6 +144,23 @@ def test_what_is_near_zero_is_near_the_page_in_both_themes() -> None:
         shades = [colour for _, colour in result.figure(dark=dark).data[0].colorscale]
         away = [abs(sum(int(shade[at : at + 2], 16) for at in (1, 3, 5)) / 3 - ground) for shade in shades]
         assert away[4] == min(away), "the middle of nine shades is nearest to the page"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("diverging", [False, True])
+def test_tokens_stand_on_the_colours_of_the_theme_and_can_be_read_there(diverging: bool, dark: bool) -> None:
+    array = Named(np.linspace(-1.0, 1.0, 21), ("pos",), labels={"pos": tuple("abcdefghijklmnopqrstu")})
+    result = Result(arrays={"score": array}, views=(Tokens("score", diverging=diverging),))
+    cells, texts = result.figure(dark=dark).data
+    assert [shade for _, shade in cells.colorscale] == list(scale(diverging, dark))
+    for value, ink in zip(array.values, texts.textfont.color, strict=True):
+        ground = colour_of(value, (cells.zmin, cells.zmax), diverging, dark)
+        assert abs(luminance(ink) - luminance(ground)) > 0.35
+
+
+def luminance(colour: str) -> float:
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def test_bars_of_uncertainty_are_drawn_in_the_ink_of_the_page() -> None:

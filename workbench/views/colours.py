@@ -33,10 +33,10 @@ def series_colours(count: int) -> list[str]:
     return [_mix(_GRADIENT, number / (count - 1)) for number in range(count)]
 
 
-def colour_of(value: float, bounds: tuple[float, float], diverging: bool) -> str:
+def colour_of(value: float, bounds: tuple[float, float], diverging: bool, dark: bool = False) -> str:
     """The colour of a value between two bounds; values outside take the nearest bound's."""
     low, high = bounds
-    return _mix(scale(diverging), min(max((value - low) / (high - low), 0.0), 1.0))
+    return _mix(scale(diverging, dark), min(max((value - low) / (high - low), 0.0), 1.0))
 
 
 def _mix(stops: tuple[str, ...], place: float) -> str:

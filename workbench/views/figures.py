@@ -37,7 +37,7 @@ def draw(panel: Panel, dark: bool = False) -> go.Figure:
         case Cloud():
             figure = _cloud(panel)
         case Strip():
-            figure = _strip(panel)
+            figure = _strip(panel, dark)
         case Sheet():
             figure = _sheet(panel, dark)
         case Network():
@@ -139,7 +139,7 @@ def _cloud(panel: Cloud) -> go.Figure:
     return figure
 
 
-def _strip(panel: Strip) -> go.Figure:
+def _strip(panel: Strip, dark: bool) -> go.Figure:
     """Tokens in rows, each as text on a coloured cell."""
     size = len(panel.tokens)
     rows = max(-(-size // _STRIP_COLUMNS), 1)
@@ -153,7 +153,7 @@ def _strip(panel: Strip) -> go.Figure:
             ygap=4,
             colorbar=_bar(panel.value_title),
             showscale=rows >= _STRIP_ROWS_FOR_SCALE,
-            **_colours(panel),
+            **_colours(panel, dark),
         )
     )
     hover = [
@@ -165,7 +165,7 @@ def _strip(panel: Strip) -> go.Figure:
         y=np.arange(size) // _STRIP_COLUMNS,
         mode="text",
         text=[escape(token) for token in panel.tokens],
-        textfont={"color": [_ink(value, panel) for value in panel.values.tolist()]},
+        textfont={"color": [_ink(value, panel, dark) for value in panel.values.tolist()]},
         hovertext=hover,
         hoverinfo="text",
         showlegend=False,
@@ -228,7 +228,7 @@ def _edges(panel: Network) -> list[go.Scatter]:
     return traces
 
 
-def _colours(panel: Grid | Strip, dark: bool = False) -> dict[str, object]:
+def _colours(panel: Grid | Strip, dark: bool) -> dict[str, object]:
     low, high = panel.bounds
     return {"colorscale": list(scale(panel.diverging, dark)), "zmin": low, "zmax": high}
 
@@ -250,9 +250,9 @@ def _named_ticks(labels: tuple[str, ...]) -> dict[str, object]:
     return ticks
 
 
-def _ink(value: float, panel: Strip) -> str:
+def _ink(value: float, panel: Strip, dark: bool) -> str:
     """The colour of a text that can be read on its cell."""
-    return "#888888" if np.isnan(value) else ink_on(colour_of(value, panel.bounds, panel.diverging))
+    return "#888888" if np.isnan(value) else ink_on(colour_of(value, panel.bounds, panel.diverging, dark))
 
 
 def _faint(colour: str) -> str:

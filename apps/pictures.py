@@ -59,7 +59,7 @@ def _picture(result: Result, view: View, key: str) -> None:
     title = title_of(view, result, select)
     heading.html(f"<b>{escape(title)}</b>")
     if isinstance(view, Tokens):
-        st.html(markup(view, result, select, heading=False))
+        st.html(markup(view, result, select, heading=False, dark=_is_dark()))
     elif isinstance(view, Table):
         frame = result.table(view.table)
         sheet(frame[list(view.columns)] if view.columns else frame, key)
@@ -73,7 +73,7 @@ def _picture(result: Result, view: View, key: str) -> None:
 
 def _chart(result: Result, view: View, title: str, select: dict[str, int], key: str) -> None:
     """A chart; a click on a cell of a heatmap selects it for all views."""
-    dark = st.context.theme.type == "dark"
+    dark = _is_dark()
     listen: dict[str, Any] = {}
     alt = f"{title}. {result.finding}"
     if isinstance(view, Heatmap):
@@ -93,6 +93,10 @@ def _chart(result: Result, view: View, title: str, select: dict[str, int], key: 
     image = {"format": "png", "scale": 2, "filename": _file_name(result, view)}
     config = {"displaylogo": False, "toImageButtonOptions": image}
     st.plotly_chart(drawn, theme=None, key=key, alt=alt, config=config, **listen)
+
+
+def _is_dark() -> bool:
+    return st.context.theme.type == "dark"
 
 
 def _selected_value(array: Named, place: Mapping[str, int | None]) -> None:

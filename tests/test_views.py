@@ -152,10 +152,13 @@ def test_tokens_stand_on_the_colours_of_the_theme_and_can_be_read_there(divergin
     array = Named(np.linspace(-1.0, 1.0, 21), ("pos",), labels={"pos": tuple("abcdefghijklmnopqrstu")})
     result = Result(arrays={"score": array}, views=(Tokens("score", diverging=diverging),))
     cells, texts = result.figure(dark=dark).data
+    shown = markup(result.views[0], result, dark=dark)
+    assert ",".join(scale(diverging, dark)) in shown
     assert [shade for _, shade in cells.colorscale] == list(scale(diverging, dark))
     for value, ink in zip(array.values, texts.textfont.color, strict=True):
         ground = colour_of(value, (cells.zmin, cells.zmax), diverging, dark)
         assert abs(luminance(ink) - luminance(ground)) > 0.35
+        assert f"background:{ground};color:{ink}" in shown
 
 
 def luminance(colour: str) -> float:

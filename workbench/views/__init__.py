@@ -152,7 +152,13 @@ def drawing_file(view: View, result: Source, select: Mapping[str, int] | None = 
     return picture_file(panel_of(view, result, select))
 
 
-def markup(view: View, result: Source, select: Mapping[str, int] | None = None, heading: bool = True) -> str:
+def markup(
+    view: View,
+    result: Source,
+    select: Mapping[str, int] | None = None,
+    heading: bool = True,
+    dark: bool = False,
+) -> str:
     """Draw a view as HTML with inline SVG: safe to place in any page, no script, no network.
 
     Args:
@@ -160,11 +166,12 @@ def markup(view: View, result: Source, select: Mapping[str, int] | None = None, 
         result: where its arrays and tables are.
         select: indices of further axes, over the view's own.
         heading: begin with the title.
+        dark: colours of tokens for a dark page; all else suits both.
     """
     from workbench.views.lookup import panel_of
     from workbench.views.svg import draw
 
-    return draw(panel_of(view, result, select), view.caption, heading)
+    return draw(panel_of(view, result, select), view.caption, heading, dark)
 
 
 def title_of(view: View, result: Source, select: Mapping[str, int] | None = None) -> str:

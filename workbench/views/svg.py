@@ -22,8 +22,11 @@ _MAX_SHAPES = 1200
 """A grid with more cells becomes an image."""
 
 
-def draw(panel: Panel, caption: str = "", heading: bool = True) -> str:
-    """A panel as an HTML figure: heading unless the page has one, drawing, colour scale, caption."""
+def draw(panel: Panel, caption: str = "", heading: bool = True, dark: bool = False) -> str:
+    """A panel as an HTML figure: heading unless the page has one, drawing, colour scale, caption.
+
+    What is drawn for a page that is known to be dark are tokens; all else suits both.
+    """
     match panel:
         case Grid():
             body = grid(panel) + _scale(panel)
@@ -32,7 +35,7 @@ def draw(panel: Panel, caption: str = "", heading: bool = True) -> str:
         case Cloud():
             body = cloud(panel) + (_scale(panel) if panel.values is not None else "")
         case Strip():
-            body = _strip(panel) + _scale(panel)
+            body = _strip(panel, dark) + _scale(panel, dark)
         case Sheet():
             body = _sheet(panel)
         case Network():
@@ -93,20 +96,20 @@ def _image(panel: Grid, values: np.ndarray) -> str:
     )
 
 
-def _scale(panel: Grid | Cloud | Strip | Network) -> str:
+def _scale(panel: Grid | Cloud | Strip | Network, dark: bool = False) -> str:
     """The colour scale between its two ends, with what it measures."""
     low, high = (escape(number_text(end)) for end in panel.bounds)
-    shades = ",".join(scale(panel.diverging))
+    shades = ",".join(scale(panel.diverging, dark))
     look = f"display:inline-block;width:9em;height:.7em;background:linear-gradient(90deg,{shades})"
     return f'<p><small>{low} <span style="{look}"></span> {high}&emsp;{escape(panel.value_title)}</small></p>'
 
 
-def _strip(panel: Strip) -> str:
+def _strip(panel: Strip, dark: bool) -> str:
     parts = []
     for place, (token, number) in enumerate(zip(panel.tokens, panel.values.tolist(), strict=True)):
         look = "outline:1px dotted"
         if not math.isnan(number):
-            paint = colour_of(number, panel.bounds, panel.diverging)
+            paint = colour_of(number, panel.bounds, panel.diverging, dark)
             look = f"background:{paint};color:{ink_on(paint)}"
         hover = escape(f"{panel.axis} {place}: {number_text(number)}")
         look = f"padding:1px 4px;border-radius:3px;{look}"

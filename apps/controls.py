@@ -70,11 +70,11 @@ def adopt(result: Result) -> None:
     st.session_state["dtype"] = result.model["dtype"]
     for one in entry.inputs:
         given = result.inputs.get(one.name, {})
-        if given.get("type") == "prompts":
+        if (known := _bundled_as(one.type, given)) is not None:
+            st.session_state[_key(entry.name, one.name)] = known
+        elif given.get("type") == "prompts":
             st.session_state["prompts"] = "\n".join(prompt["text"] for prompt in given["prompts"])
             st.session_state[_key(entry.name, one.name)] = TYPED
-        elif (known := _bundled_as(one.type, given)) is not None:
-            st.session_state[_key(entry.name, one.name)] = known
     for knob in entry.knobs:
         with suppress(KeyError, ValueError):
             value = knob.parse(result.params[knob.name])

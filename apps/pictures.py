@@ -13,6 +13,7 @@ from apps.networks import network
 from apps.printing import as_png, chromium_program
 from apps.selection import choose_on, index_on
 from apps.sheets import sheet
+from apps.strips import strip
 from apps.wording import inert
 from workbench.named import Named
 from workbench.result import Result
@@ -59,7 +60,9 @@ def _picture(result: Result, view: View, key: str) -> None:
     title = title_of(view, result, select)
     heading.html(f"<b>{escape(title)}</b>")
     if isinstance(view, Tokens):
-        st.html(markup(view, result, select, heading=False, dark=_is_dark()))
+        array = result.named(view.array)
+        drawn = markup(view, result, select, heading=False, dark=_is_dark())
+        strip(drawn, key, index_on(array, view.axis), lambda place: choose_on(array, {view.axis: place}))
     elif isinstance(view, Table):
         frame = result.table(view.table)
         sheet(frame[list(view.columns)] if view.columns else frame, key)

@@ -13,6 +13,7 @@ from apps.selection import SHARED, choose, forget, selection
 from apps.service import service
 from apps.session import chosen
 from apps.show import checks_badge
+from apps.strips import strip
 from apps.trouble import tell_failure, tell_mistake
 from apps.watch import find_job, queue, unfinished_jobs
 from apps.wording import counted, size
@@ -127,15 +128,22 @@ def _select(axis: str, index: int | None) -> None:
 
 
 def _strips(model: "Model") -> None:
-    """The prompts as tokens, with visible spaces and the position on hover."""
+    """The prompts as tokens, with visible spaces and the position on hover; a click selects it."""
     try:
         tokens = model.tokens(Prompts.of(*chosen().prompts))
     except MISTAKES as error:
         tell_mistake(error)
         return
-    for texts in tokens.text[:_STRIP_PROMPTS]:
+    several = len(tokens.text) > 1
+    for prompt, texts in enumerate(tokens.text[:_STRIP_PROMPTS]):
         st.caption(counted(len(texts), "token"))
-        st.html(_strip(texts))
+        chosen_here = selection().get("batch", prompt) == prompt
+        at = selection().get("pos") if chosen_here else None
+        strip(_strip(texts), f"prompt {prompt}", at, partial(_select_token, prompt if several else None))
+
+
+def _select_token(prompt: int | None, place: int) -> None:
+    choose(pos=place, **({} if prompt is None else {"batch": prompt}))
 
 
 def _strip(texts: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """The pages of the dashboard without a browser: controls, runs, failures, links."""
 
+import json
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from toys import HEADER, WORD_COUNT, Toy, toy_package
 from apps import service as service_module
 from apps.controls import TYPED, _bundled_as, beyond_text, read_inputs
 from apps.models import _affordable, _budget
-from apps.screens.analysis import Asked, _difference, leave_other_pages
+from apps.screens.analysis import Asked, leave_other_pages
 from apps.screens.welcome import QUESTIONS
 from apps.selection import choose_on, index_on, selection
 from apps.service import service
@@ -25,6 +26,7 @@ from apps.sheets import places_of
 from apps.wording import counted, duration, inert, size
 from workbench import catalog
 from workbench.entry import FAMILIES, Entry, Input
+from workbench.knobs import plain
 from workbench.pairs import Pairs
 from workbench.prompts import Prompts
 from workbench.result import Check, Named, Result
@@ -292,13 +294,35 @@ def test_a_result_of_other_settings_is_marked_and_they_can_be_set_back(toys):
     assert page.number_input(key="word_count.repeat").value == 1
 
 
-def test_prompts_that_have_more_than_a_text_say_that_it_cannot_be_typed():
+def test_prompts_that_have_more_than_a_text_say_that_it_cannot_be_typed(toys):
     prompts = {"type": "prompts", "prompts": [{"text": "a b", "target": " c"}, {"text": "d"}]}
     assert beyond_text(Result(inputs={"prompts": prompts, "hops": {"type": "hops"}})) == ["target"]
-    assert "Its prompts have more than a text (target), which cannot be typed" in _difference(
-        Result(inputs={"prompts": prompts})
+    result = Result(
+        analysis="word_count",
+        model={"name": "planted:copy", "dtype": "float32"},
+        params={knob.name: plain(knob.default) for knob in catalog.CATALOG["word_count"].knobs},
+        inputs={"prompts": prompts},
     )
-    assert _difference(Result()) == "The settings above are not those of the result below."
+    page = open_page("word_count", run=service().store.put(result, "key"))
+    told = [caption.value for caption in page.caption]
+    assert any("more than a text (target), which cannot be typed" in one for one in told)
+    assert not any("not those of the result" in one for one in told)
+    page.text_area(key="prompts").set_value("a b").run()
+    assert any("not those of the result" in caption.value for caption in page.caption)
+
+
+def test_a_result_on_a_bundled_set_sets_the_page_to_that_set(toys):
+    given = Prompts.read("world_facts")
+    result = Result(
+        analysis="word_count",
+        model={"name": "planted:copy", "dtype": "float32"},
+        params={knob.name: plain(knob.default) for knob in catalog.CATALOG["word_count"].knobs},
+        inputs={"prompts": given.describe()},
+    )
+    page = open_page("word_count", run=service().store.put(result, "key"))
+    assert page.selectbox(key="word_count.prompts").value == "world_facts"
+    told = [caption.value for caption in page.caption]
+    assert not any("more than a text" in one or "not those of" in one for one in told)
 
 
 def test_a_redraw_with_the_address_of_before_does_not_lose_the_new_result(toys):
@@ -335,7 +359,8 @@ def test_a_page_that_was_left_shows_the_run_that_is_asked_for_next():
 def test_the_side_bar_shows_tokens_and_which_self_check_failed(toys):
     service().models.load("planted:copy", "auto")
     page = open_page("word_count", prompts=NASTY)
-    strip = texts(page)
+    (drawn,) = page.get("bidi_component")
+    strip = json.loads(drawn.proto.json)["markup"]
     assert 'title="position 0">&lt;script&gt;window.PWN=1&lt;/script&gt;</bdi>' in strip
     assert "<script" not in strip
     assert "1 of 1 check FAILED" in [block.proto.popover.label for block in page.get("popover")]

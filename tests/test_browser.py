@@ -456,6 +456,28 @@ def follow_a_head(page, browser, folder: Path) -> None:
     offline.context.close()
 
 
+def test_a_token_is_selected_by_a_click_and_by_the_keyboard_in_the_side_bar_and_in_a_picture(tab):
+    page = tab(f"direct_logit_attribution?{urlencode({'model': MODEL, 'prompts': PROMPTS[0]})}")
+    press_run_until_accepted(page)
+    finding(page)
+    prompt = page.locator("[data-testid=stSidebar] [data-tokens] bdi")
+    prompt.nth(1).click()
+    page.wait_for_url(re.compile(r"at=pos1\b"))
+    expect(page.get_by_text("Selected: pos 1")).to_be_visible()
+    expect(prompt.nth(1)).to_have_attribute("aria-pressed", "true")
+    settle(page)
+    prompt.nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"at=pos2\b"))
+    settle(page)
+    read = page.locator("[data-testid=stMain] [data-tokens] bdi")  # what is looked at from the last position
+    read.nth(3).click()
+    page.wait_for_url(re.compile(r"at=pos2\.source3\b"))
+    expect(read.nth(3)).to_have_attribute("aria-pressed", "true")
+    expect(prompt.nth(2)).to_have_attribute("aria-pressed", "true")
+
+
 def test_a_nasty_prompt_stays_a_text(tab):
     page = tab("logit_lens")
     write_prompts(page, NASTY)

@@ -146,23 +146,28 @@ def _result(entry: Entry, run: str, order: Order | None, draw: Callable[[Result,
         return
     if order is None or not _answers(result, order):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(_difference(result), width="content")
+            st.caption("The settings above are not those of the result below.", width="content")
             st.button("Set them back", on_click=adopt, args=(result,), type="tertiary")
+    elif list(result.inputs.values()) != [given.describe() for given in order.inputs]:
+        more = ", ".join(map(inert, beyond_text(result)))
+        st.caption(
+            f"The prompts of the result below have more than a text ({more}), which cannot be typed at the left."
+        )
     draw(result, run)
 
 
-def _difference(result: Result) -> str:
-    """Why a result is not what the settings ask for."""
-    told = "The settings above are not those of the result below."
-    more = ", ".join(map(inert, beyond_text(result)))
-    return f"{told} Its prompts have more than a text ({more}), which cannot be typed at the left." if more else told
-
-
 def _answers(result: Result, order: Order) -> bool:
-    """Whether a result is what the order asks for."""
+    """Whether a result is what the order asks for, as far as that can be typed: of prompts the texts."""
     return (
         result.model["name"] == order.model
         and order.dtype in ("auto", result.model["dtype"])
         and result.params == {name: plain(value) for name, value in order.knobs.items()}
-        and list(result.inputs.values()) == [given.describe() for given in order.inputs]
+        and list(map(_typed, result.inputs.values())) == [_typed(given.describe()) for given in order.inputs]
     )
+
+
+def _typed(described: Mapping[str, Any]) -> Any:
+    """What can be typed of an input: the texts of prompts, all of anything else."""
+    if described.get("type") != "prompts":
+        return described
+    return [prompt["text"] for prompt in described["prompts"]]

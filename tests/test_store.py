@@ -310,3 +310,24 @@ def test_the_root_is_the_argument_then_the_environment_then_the_users_folder(
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     assert Store().root == tmp_path / "home"
     assert Store(tmp_path / "given").root == tmp_path / "given"
+
+
+def test_many_that_open_a_new_store_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    refused = []
+
+    def begin(root: Path, start: threading.Barrier, number: int) -> None:
+        start.wait()
+        try:
+            Store(root).put(result_number(number), "key")
+        except OSError as error:
+            refused.append(error)
+
+    for number in range(20):
+        start = threading.Barrier(6)
+        threads = [threading.Thread(target=begin, args=(tmp_path / str(number), start, one)) for one in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert refused == []
+        assert len(Store(tmp_path / str(number)).runs()) == 6

@@ -19,6 +19,8 @@ TEMPORARY = ".tmp-"
 _ALONE = (".gguf", ".txt", ".jsonl", ".csv")
 """Endings of files that are read by themselves, without what lies beside them."""
 
+_HOUR = 3600.0
+
 _JUST_NOW = 2.0
 """Seconds within which a file may change twice and keep its time of change."""
 
@@ -49,6 +51,14 @@ def unfinished_folder(parent: Path, files: Mapping[str, bytes]) -> Generator[Pat
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether an unfinished folder is so old that nobody can still be writing it."""
+    try:
+        return time.time() - folder.stat().st_mtime > _HOUR
+    except FileNotFoundError:  # its writer has just moved it to its place
+        return False
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:

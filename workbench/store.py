@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from workbench.folders import TEMPORARY, move_folder, unfinished_folder
+from workbench.folders import TEMPORARY, is_abandoned, move_folder, unfinished_folder
 from workbench.result import Result
 
 SCHEMA_VERSION = 1
@@ -29,7 +29,6 @@ _ID = re.compile(r"[0-9a-f]{1,64}")
 _ID_LENGTH = 16
 _PATIENCE = 30.0
 """Seconds to wait for another process that is writing."""
-_HOUR = 3600.0
 _TABLE = """
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, id TEXT NOT NULL UNIQUE,
@@ -130,7 +129,7 @@ class Store:
         row = (key, *astuple(run))
         with unfinished_folder(self._runs, files) as written, self._writing() as index:
             index.execute("DELETE FROM runs WHERE id = ?", (run.id,))
-            index.execute(f"INSERT INTO runs (key, {_COLUMNS}) VALUES ({_marks(row)})", row)
+            index.execute(f"INSERT INTO runs (key, {_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)
             move_folder(written, folder)
         return run.id
 
@@ -225,7 +224,7 @@ class Store:
         """The index, locked for this writer; all changes of the block are kept, or none."""
         try:
             with closing(self._connect()) as index:
-                index.execute("PRAGMA journal_mode = WAL")
+                _use_write_ahead_log(index)
                 index.execute("PRAGMA synchronous = FULL")
                 index.execute("BEGIN IMMEDIATE")
                 # closing a connection takes back what it has not committed
@@ -248,9 +247,22 @@ class Store:
             known = {str(row[0]) for row in index.execute("SELECT id FROM runs")}
             present = {folder.name for folder in self._runs.iterdir() if folder.is_dir()}
             for name in present - known:
-                if not name.startswith(TEMPORARY) or _is_abandoned(self._runs / name):
+                if not name.startswith(TEMPORARY) or is_abandoned(self._runs / name):
                     shutil.rmtree(self._runs / name, ignore_errors=True)
             index.executemany("DELETE FROM runs WHERE id = ?", [(run,) for run in known - present])
+
+
+def _use_write_ahead_log(index: sqlite3.Connection) -> None:
+    """Write changes ahead. SQLite itself does not wait here for others that do the same to a new index."""
+    limit = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            index.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > limit:
+                raise
+            time.sleep(0.01)
 
 
 def default_root() -> Path:
@@ -281,19 +293,7 @@ def _run_of(result: Result, files: dict[str, bytes]) -> Run:
     )
 
 
-def _marks(row: tuple) -> str:
-    return ", ".join("?" * len(row))
-
-
 def _run_from(row: tuple[Any, ...]) -> Run:
     told = dict(zip((field.name for field in fields(Run)), row, strict=True))
     told["passed"] = bool(told["passed"])  # SQLite has only numbers
     return Run(**told)
-
-
-def _is_abandoned(folder: Path) -> bool:
-    """Whether an unfinished folder is so old that nobody can still be writing it."""
-    try:
-        return time.time() - folder.stat().st_mtime > _HOUR
-    except FileNotFoundError:  # its writer has just moved it to its place
-        return False

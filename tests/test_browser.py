@@ -169,15 +169,15 @@ def test_the_first_page_shows_a_finished_example_within_five_seconds_without_tor
         page.get_by_role("button", name="Load", exact=True).click()
         page.get_by_text("M parameters").wait_for(timeout=SOON)
         assert has_torch(fresh.pid), "a model does, so the look at the process can tell"
-    for _ in range(2):
-        if seconds >= 5:  # the machine may have done something else meanwhile
-            with opened_afresh(browser, tmp_path, complaints, asked) as (_, _, again):
-                seconds = min(seconds, again)
-    record_property("seconds to the first page", round(seconds, 1))
+    starts = [seconds]
+    while min(starts) >= 5 and len(starts) < 3:  # the machine may have done something else meanwhile
+        with opened_afresh(browser, tmp_path, complaints, asked) as (_, _, again):
+            starts.append(again)
+    record_property("seconds to the first page", ", then ".join(f"{one:.1f}" for one in starts))
     record_property("load of the machine meanwhile", round(os.getloadavg()[0], 1))
     assert [text for kind, text in complaints if kind == "error"] == []
     assert [url for url in asked if not url.startswith((f"http://{HOST}:", "data:", "blob:"))] == []
-    assert seconds < 5 * max(1, os.getloadavg()[0]), "five seconds on a machine that does nothing else"
+    assert min(starts) < 5 * max(1, os.getloadavg()[0]), "five seconds on a machine that does nothing else"
 
 
 @contextmanager
